@@ -46,9 +46,10 @@ async def run_with_retries(
 
     `attempt` is called again if the server did not respond, is overloaded or is not ready.
 
-    `has_started` returns whether a part of the result was received. `attempt` is not called again in three cases:
-    `has_started` returns true, `attempt` was repeated `options.retries` times, or the delay before the next call would
-    end after `deadline`. If `attempt` is not called again, the error of the last call of `attempt` is raised.
+    `has_started` returns whether a part of the result was received. `attempt` is not called again if `has_started`
+    returns true, or if `attempt` was repeated `options.retries` times. `attempt` is also not called again if the delay
+    before the next call would end after `deadline`. If `attempt` is not called again, the error of the last call of
+    `attempt` is raised.
     """
     for number in range(options.retries + 1):
         try:

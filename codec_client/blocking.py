@@ -241,7 +241,7 @@ class BlockingClient:
             self._loop = None
 
     def __enter__(self) -> Self:
-        """Return the client itself. Connections are opened when they are first used."""
+        """Return the client itself. A connection is opened when a request first needs the connection."""
         return self
 
     def __exit__(

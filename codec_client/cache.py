@@ -1,4 +1,7 @@
-"""Disk cache for latent-space maps, static scales and zstd dictionaries. Each file is named after its sha256."""
+"""Disk cache for latent-space maps, static scales and zstd dictionaries.
+
+The name of each file in the cache is the sha256 of the file's contents.
+"""
 
 import contextlib
 import tempfile
@@ -28,9 +31,9 @@ def compiled_code_dir() -> Path:
 
 
 class FileCache:
-    """Immutable files in a directory, each named after its sha256.
+    """Cache of immutable files in a directory. The name of each file is the sha256 of the file's contents.
 
-    The hash of a file is verified whenever the file is read. If the directory is not writable, nothing is cached.
+    The hash of a file is verified whenever the file is read. If the directory is not writable, no file is stored.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

@@ -134,11 +134,12 @@ class LatentClient(ABC):
         """Decode latents on the server, and return the bytes of an image file (png, jpeg, webp) or video file (mp4).
 
         The server stores the hash of the map and the properties of the stream in the file. `quality` is a number from 0
-        to 100 that applies only to JPEG and WebP. The parameters `latents`, `model` and `encoding` are those of
-        decode(). The errors of decode() can also be raised.
+        to 100 that applies only to JPEG and WebP. The parameters `latents`, `model` and `encoding` have the same
+        meaning as in decode(). The errors of decode() can also be raised.
 
         Raises:
-            NotAcceptable: `file_format` is mp4 for an image, or an image format for a video.
+            NotAcceptable: `file_format` is mp4 although the latents are an image, or is an image format although the
+                latents are a video.
 
         """
         request = decoding_request(latents, file_format, quality=quality, model=model, encoding=encoding)
@@ -193,7 +194,7 @@ class LatentClient(ABC):
     ) -> Generation:
         """Generate an image or a video, and return its complete latents.
 
-        The parameters are those of stream(). The errors are those of stream() and LatentStream.
+        The parameters are those of stream(). Raises the errors of the method stream() and of the class LatentStream.
         """
         async with self.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields) as stream:
             return await read_generation(stream)
@@ -206,12 +207,12 @@ class LatentClient(ABC):
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the latent-space map with the hash `digest` ("sha256:<hex>") and the files that the map refers to.
 
-        By default, return the map of the server's default model. The map and its files are verified with their hashes,
-        and are cached.
+        By default, return the map of the server's default model. The hashes of the map and of the map's files are
+        verified, and all files are cached.
 
         Raises:
-            InvalidMap: the server has no map with the hash `digest`, or a file is invalid or has another hash than the
-                map states.
+            InvalidMap: the server has no map with the hash `digest`, or a file is invalid. InvalidMap is also raised if
+                the hash of a file differs from the hash that the map states.
             ServerUnreachable: the server did not respond.
 
         """
@@ -276,7 +277,7 @@ class LatentClient(ABC):
         return pixels, response.map_hash
 
     async def __aenter__(self) -> Self:
-        """Return the client itself. Connections are opened when they are first used."""
+        """Return the client itself. A connection is opened when a request first needs the connection."""
         return self
 
     async def __aexit__(

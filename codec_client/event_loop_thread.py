@@ -19,7 +19,7 @@ class EventLoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Run `coroutine` on the loop and return its result.
+        """Run `coroutine` on the event loop, and return the result of `coroutine`.
 
         If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled. After cancelling the coroutine, this
         method waits at most CANCEL_TIMEOUT_S seconds until the coroutine has finished.

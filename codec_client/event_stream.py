@@ -22,10 +22,12 @@ from codec_wire.server_sent_events import (
 async def read_events(
     response: aiohttp.ClientResponse, state: ResponseState, wire_format: WireFormat
 ) -> AsyncGenerator[StreamEvent, None]:
-    """Yield the events of `response`, whose messages are in `wire_format`. Events with an unknown name are skipped.
+    """Yield the events of `response`.
 
-    Raises the CodecError that the server reports in an event, UnexpectedAnswer if the response is not an event stream,
-    and StreamError if an event is invalid.
+    `wire_format` is the wire format of the messages in the events. Events with an unknown name are skipped.
+
+    Raises the CodecError that the server reports in an event. Raises UnexpectedAnswer if the response is not an event
+    stream, and StreamError if an event is invalid.
     """
     if response.content_type != EVENT_STREAM:
         raise UnexpectedAnswer(f"{response.url} sent the Content-Type {response.content_type}, expected {EVENT_STREAM}")

@@ -185,7 +185,7 @@ class GrpcClient(LatentClient):
     async def _messages(self, call: Any, response: ResponseState) -> AsyncGenerator[Any, None]:
         """Yield the messages of a call.
 
-        The metadata of the call and the sizes of its messages are recorded in `response`.
+        The metadata of the call and the sizes of the received messages are recorded in `response`.
         """
 
         def record_metadata(metadata: Mapping[str, Any]) -> None:
@@ -228,7 +228,10 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
 
 
 def _decode_messages(request: DecodingRequest) -> Iterator[pb.DecodeRequest]:
-    """Yield messages that contain the parts of the stream. The first message also contains the options of `request`."""
+    """Yield request messages that together contain the latent stream of `request`.
+
+    The first message also contains the options of `request`.
+    """
     options = pb.DecodeOptions(
         model=request.model,
         format=pb.PixelFormat.Value(f"PIXEL_FORMAT_{request.pixel_format.upper()}"),

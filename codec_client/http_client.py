@@ -196,7 +196,7 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record in `response` that `http_response` has started, and store the map hash and the parameters.
+        """Store in `response` that `http_response` has started, and also the map hash and the parameters.
 
         The map hash and the parameters are read from the headers of `http_response`.
 
@@ -211,7 +211,7 @@ class HttpClient(LatentClient):
     async def _event_stream(
         self, path: str, body: dict[str, Any], response: ResponseState
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Send a request and yield the Server-Sent Events in its response."""
+        """Send a request and yield the Server-Sent Events in the response."""
         headers = self._headers() | {"Accept": EVENT_STREAM, "Accept-Encoding": IDENTITY}
         async with self._connection.request("POST", path, headers, json=body) as http_response:
             await self._start(http_response, response)
@@ -222,7 +222,7 @@ class HttpClient(LatentClient):
     async def _stream_events(
         self, sending: AbstractAsyncContextManager[aiohttp.ClientResponse], response: ResponseState
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Send a request and yield the events of the latent stream in its response."""
+        """Send a request and yield the events of the latent stream in the response."""
         async with sending as http_response:
             await self._start(http_response, response)
             messages = await self._decoder(http_response.headers)

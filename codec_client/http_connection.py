@@ -17,7 +17,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class HttpConnection:
-    """Connections to one HTTP server. Connections are opened when they are first used.
+    """Connections to one HTTP server. A connection is opened when a request first needs the connection.
 
     `server` is http://HOST:PORT or https://HOST:PORT. `api_key` is sent as a bearer token. Without a TLS context `tls`,
     the server's certificate is verified with the system's certificate authorities. Raises InvalidSettings if `server`
@@ -39,8 +39,8 @@ class HttpConnection:
         """Send a request and yield the response, which can have any HTTP status.
 
         `body` contains keyword arguments of aiohttp: json, data and params. Raises ServerUnreachable if the server does
-        not respond, UnexpectedAnswer if the response is not HTTP, InvalidSettings if the address of the server is
-        invalid, and TruncatedStream if the connection is lost while the response is read.
+        not respond, and UnexpectedAnswer if the response is not HTTP. Raises InvalidSettings if the address of the
+        server is invalid, and TruncatedStream if the connection is lost while the response is read.
         """
         started = False
         try:

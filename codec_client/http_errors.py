@@ -51,7 +51,7 @@ def reported_error(body: Any, retry_after_s: int | None = None) -> CodecError | 
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason of a connection error, without the address that aiohttp adds to its message."""
+    """Return the reason of a connection error, without the address that aiohttp adds to the error message."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):  # its errno is not a system error number
         return str(getattr(cause, "verify_message", None) or cause.reason or cause).replace("_", " ").lower()

@@ -24,7 +24,7 @@ class PixelDecoder:
         latent_map: The map whose `decoder` block names the VAE. The map may be None if `path` or `vae` is given.
         path: Directory of the VAE, or of a diffusers pipeline that contains the VAE. If `path` is given, the VAE that
             the map names is ignored.
-        models_dir: Directory of local models. The VAE that the map names is searched in this directory.
+        models_dir: Directory of local models. The VAE that the map names is searched for in `models_dir`.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
             The default of `download` is False, because a server usually chooses the map. If `download` is false and the
             VAE is not on this machine, a ModelLoadError names the repository.
@@ -37,7 +37,7 @@ class PixelDecoder:
 
     Raises:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
-        InvalidMap: the weights have a different hash than the map states.
+        InvalidMap: the hash of the weights differs from the hash that the map states.
         InvalidSettings: the device is not available.
 
     """
@@ -82,7 +82,7 @@ class PixelDecoder:
         """Decode latents to pixels, and return an array [frames, H, W, 3] of uint8.
 
         `latents` is an array with one latent frame [C, h, w] or several latent frames [latent frames, C, h, w], or any
-        iterable of latent frames [C, h, w]. Pass the latents as received, and do not divide them by the map's
+        iterable of latent frames [C, h, w]. Pass the latents as received. Do not divide the latents by the map's
         vae_scale_factor.
 
         Raises:
@@ -125,7 +125,7 @@ def decode_to_images(
 
     `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae and pipeline_class.
     PixelDecoder.frames describes `latents`. Raises the same errors as PixelDecoder and PixelDecoder.frames. Every call
-    loads the VAE. To decode several generations, use one PixelDecoder.
+    of this function loads the VAE. To decode several generations, use one PixelDecoder.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 

@@ -88,8 +88,8 @@ def inspect(
             capture. The content coding `br` cannot be detected.
         wire_format: The wire format of the capture. Default: the wire format is detected from the first byte of the
             decompressed stream.
-        dictionaries: zstd dictionaries with any keys. The zstd frame in the capture contains the id of the zstd
-            dictionary that is used.
+        dictionaries: zstd dictionaries as the values of a Python dictionary. The keys of this Python dictionary are
+            ignored. The zstd frame in the capture contains the id of the zstd dictionary that is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
 
     """

@@ -49,7 +49,7 @@ class DecodingRequest:
 class EncodingRequest:
     """A request to encode an image or video file.
 
-    For a field with the value None, the server uses its default. `size` is (width, height) in pixels. `seed` is the
+    For a field with the value None, the server uses a default value. `size` is (width, height) in pixels. `seed` is the
     random seed with which the latents are sampled from the distribution that the VAE computes. Without `seed`, the
     latents are the mode of the distribution that the VAE computes.
     """
@@ -73,8 +73,8 @@ def decoding_request(
 ) -> DecodingRequest:
     """Return the request to decode `latents`, either a Generation or the body of a response.
 
-    If `latents` is a body, `encoding` is the content coding of this body. If `encoding` is not given, the content
-    coding is detected from the body. If `latents` is a Generation, `encoding` is ignored.
+    If `latents` is a body, `encoding` is the content coding of the body. If `encoding` is not given, the content coding
+    is detected from the body. If `latents` is a Generation, `encoding` is ignored.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)

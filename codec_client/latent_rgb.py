@@ -19,8 +19,8 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
     Returns:
         RGB values in an array of uint8. The shape of the array is [h, w, 3] for one latent frame, and [F, h, w, 3] for
         several latent frames. The result is smaller than the image that the VAE decodes. In the image that the VAE
-        decodes, each latent cell covers several pixels per side, such as 8 pixels for Stable Diffusion. Enlarge the
-        result to show it.
+        decodes, each latent cell covers several pixels per side, such as 8 pixels for Stable Diffusion. Before you show
+        the result, enlarge the result to the size of the decoded image.
 
     Raises:
         ValueError: the latents have another number of channels than the matrix.

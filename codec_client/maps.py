@@ -26,7 +26,7 @@ MAX_INDEX_BYTES = 1024 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 """Maximum total size in bytes of the files that a map refers to."""
 MAX_FILES = 64
-"""Maximum number of maps in an index, and of files that a map refers to."""
+"""Maximum number of maps in an index, and maximum number of files that one map refers to."""
 
 
 async def fetch_map(
@@ -42,8 +42,8 @@ async def fetch_map(
         **options: Keyword arguments of PublishedMaps: api_key, cache, tls and map_origins.
 
     Raises:
-        InvalidMap: the server publishes no map that matches `latent_space` and `digest`. Also raised if a file is
-            missing, is invalid, or does not have the hash that the map states.
+        InvalidMap: the server publishes no map that matches `latent_space` and `digest`. InvalidMap is also raised if a
+            file is missing, is invalid, or does not have the hash that is stated in the map.
         ServerUnreachable: the server did not respond.
 
     """
@@ -94,9 +94,8 @@ class PublishedMaps:
         map_origins: Origins from which files may be downloaded in addition to `server`, in the form
             scheme://HOST[:PORT]. Default: no additional origins.
 
-    A URL can have an origin that is not allowed, but a path at which Codec servers publish files. The file at such a
-    URL is requested from `server` instead. A server behind a proxy does not always know the origin that its clients
-    use.
+    A file whose URL has an origin that is not allowed is requested from `server` if Codec servers publish files at the
+    path of the URL. A server behind a proxy does not always know the origin that clients use.
 
     """
 
@@ -209,7 +208,7 @@ class PublishedMaps:
         )
 
     async def __aenter__(self) -> Self:
-        """Return this PublishedMaps object. Connections are opened when they are first used."""
+        """Return this PublishedMaps object. A connection is opened when a request first needs the connection."""
         self._session = file_session(self._tls)
         return self
 
@@ -221,13 +220,13 @@ class PublishedMaps:
 
 
 def store_bundle(bundle: LatentMapBundle, cache: FileCache) -> None:
-    """Store a map and its files in `cache`."""
+    """Store the map of `bundle` and the files of this map in `cache`."""
     for data in (bundle.document, *bundle.assets.values()):
         cache.put(data)
 
 
 def load_bundle(cache: FileCache, digest: str) -> LatentMapBundle | None:
-    """Return the map with the hash `digest` from `cache`, or None if the map or one of its files is not cached."""
+    """Return the map with the hash `digest` from `cache`, or None if the map or a file of the map is not cached."""
     document = cache.get(digest)
     if document is None:
         return None

@@ -11,7 +11,8 @@ from codec_client.errors import UnexpectedAnswer
 MAX_PIXEL_BYTES = 4 * 2**30
 """Maximum size of decoded pixels in bytes. For comparison, 720 frames of 1024x1024 pixels have 2.1 GiB."""
 _NPY_PREFIX_BYTES = 256
-"""Number of bytes at the start of a .npy file from which the header is read. The header has 128 bytes."""
+"""Number of bytes at the start of a .npy file from which the header is read. The header of a .npy file has 128
+bytes."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from codec_wire.request import GenerationRequest
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
     """Return a dictionary of the explicitly set fields of `request` by wire name.
 
-    The wire name of a field is the name of the field in requests to the server. The server applies its defaults to
+    The wire name of a field is the name of the field in requests to the server. The server uses default values for the
     fields that were not set.
     """
     fields = request.model_dump(exclude_unset=True, by_alias=True)

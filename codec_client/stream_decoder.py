@@ -25,9 +25,9 @@ class LatentStreamDecoder(Generic[ArrayT]):
         decoder.close()
 
     Latents are not yet divided by the map's vae_scale_factor. Divide the latents by vae_scale_factor before you pass
-    the latents to a VAE. The function decode_to_images does this division itself. Latents of the encoding pipeline
-    `raw` have the map's dtype, float16 or float32. Latents of encoding pipelines that quantize are float32. Decoded
-    NumPy arrays are read-only. Memory use does not grow with the number of frames.
+    the latents to a VAE. The function decode_to_images divides latents by vae_scale_factor itself. Latents of the
+    encoding pipeline `raw` have the map's dtype, float16 or float32. Latents of encoding pipelines that quantize are
+    float32. Decoded NumPy arrays are read-only. Memory use does not grow with the number of frames.
 
     If the stream is invalid, a StreamError is raised. The StreamError states the byte offset of the invalid message in
     the decompressed stream. After an error, every further call raises the same error.

@@ -52,15 +52,15 @@ class Shots:
     latents: Sequence[Latents]
     pixels: Sequence[Pixels]
     seconds: float
-    """Wall-clock time until all latents are complete."""
+    """Wall-clock time in seconds until all latents are complete."""
     work_s: float
-    """CPU time if the model runs on a CPU, and wall-clock time if the model runs on a GPU.
+    """CPU time in seconds if the model runs on a CPU, and wall-clock time in seconds if the model runs on a GPU.
 
     Other processes affect CPU time less than wall-clock time.
     """
 
     def differ_from(self, other: "Shots") -> bool:
-        """Return whether the latents or the pixels differ from those of `other`."""
+        """Return whether the latents or the pixels differ from the latents or the pixels of `other`."""
         return any(
             not (np.array_equal(latents, other_latents) and np.array_equal(pixels, other_pixels))
             for latents, other_latents, pixels, other_pixels in zip(
@@ -86,8 +86,8 @@ class Measurement:
 def default_sets(concurrent: int) -> list[Switches]:
     """Return the sets of switches that are measured by default with `concurrent` requests at once.
 
-    Each switch is a separate set. The defaults of fast mode are another set. If the requests fill a batch, the defaults
-    together with batches are a further set.
+    Each switch is a separate set. The default switches of fast mode together are another set. If the requests fill a
+    batch, the default switches together with batches are a further set.
     """
     defaults = Switches(**FAST_DEFAULTS)
     sets = [*map(parse_switches, SINGLE_SWITCHES), defaults, replace(defaults, batch_size=BATCH_SIZE)]
@@ -105,7 +105,7 @@ def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
 
 @dataclass(frozen=True, slots=True)
 class SwitchMeter:
-    """Compares sets of switches of fast mode with `reference`.
+    """Comparison of sets of fast-mode switches with `reference`, a model in reference mode.
 
     Each fixture is generated first in reference mode and then in fast mode.
     """

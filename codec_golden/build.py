@@ -62,8 +62,8 @@ class FixtureBuilder:
 
         If `captures` is given, the fixtures that have captured latents are selected, even if the model cannot generate
         them. If `captures` is not given, the fixtures that the model can generate are selected. If `names` is given,
-        only these fixtures are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if there is
-        nothing to build.
+        only the fixtures in `names` are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if
+        no fixture is selected.
         """
         if self.captures is None:
             return suite.supported_by(self.model.info, names)
@@ -113,7 +113,7 @@ class FixtureBuilder:
     ) -> tuple[Latents, str | None]:
         """Return the latents [frames, C, h, w] and the name of the capture file.
 
-        The name is None if the latents were generated.
+        The returned name is None if the latents were generated.
         """
         if self.captures is None:
             return self.model.latents(fixture, on_step), None

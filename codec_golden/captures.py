@@ -12,7 +12,7 @@ from codec_wire.errors import InvalidSettings, StreamError
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
 """Dictionary of the wire formats of capture files by file name suffix.
 
-None means that the file contains only fp16 values.
+The value None means that a capture file contains only fp16 values.
 """
 
 

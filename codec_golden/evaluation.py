@@ -77,7 +77,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is not given.
 
-    `pixels` is a folder with images that another decoder produced. If `pixels` is given, the images in this folder are
+    `pixels` is a folder with images that another decoder produced. If `pixels` is given, the images in `pixels` are
     evaluated and no model is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map`
     is not given, the map in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map
     is not valid, and ModelLoadError if the VAE cannot be loaded.
@@ -134,7 +134,7 @@ def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir
     """Return the map at `location`, which is a folder or the address of a server.
 
     If `location` is not given, return the map of the fixtures' latent space in `models_dir`. Raises InvalidMap if the
-    map is invalid, and InvalidSettings if the map is missing or has another latent space than the fixtures.
+    map is invalid, and InvalidSettings if the map is missing or the map and the fixtures have different latent spaces.
     """
     manifest = fixtures[0].manifest
     spaces = {golden.manifest.latent_space_id for golden in fixtures}

@@ -18,7 +18,7 @@ class FastModel(ReferenceModel):
     def __init__(self, settings: Settings, switches: Switches) -> None:
         """Load the model selected by `settings`.
 
-        Switches that are not in `switches.required` are left off if the model does not support them. Raises
+        A switch that is not in `switches.required` is left off if the model does not support the switch. Raises
         ModelLoadError if the model cannot be loaded, and InvalidSettings if the model does not support a required
         switch.
         """
@@ -27,7 +27,7 @@ class FastModel(ReferenceModel):
 
     @property
     def switches(self) -> tuple[str, ...]:
-        """The switches that are on."""
+        """The switches of fast mode that are on."""
         return self._model.switches.names
 
     @property

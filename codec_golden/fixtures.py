@@ -18,8 +18,8 @@ FixtureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$"
 class Fixture(BaseModel):
     """One golden image or video. `resolution` is the side length in pixels. `frames` and `fps` are set only for videos.
 
-    The side length is at least 11 pixels, because SSIM compares windows of 11x11 pixels. Unknown keys are ignored,
-    because the published fixtures file contains keys for other tools.
+    The side length is at least 11 pixels, because SSIM compares windows of 11x11 pixels. Unknown keys of a fixture are
+    ignored, because the published fixtures file contains keys for other tools.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -81,8 +81,8 @@ class FixtureSuite(BaseModel):
     def supported_by(self, model: ModelInfo, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
         """Return the fixtures that `model` can generate, and a message for each fixture that is skipped.
 
-        If `names` is given, only these fixtures are returned. Raises InvalidSettings if a name is unknown, if `model`
-        cannot generate a fixture in `names`, or if no fixture is left.
+        If `names` is given, only the fixtures in `names` are returned. Raises InvalidSettings if a name is unknown, if
+        `model` cannot generate a fixture in `names`, or if no fixture is left.
         """
         selected = self.select(names)
         unsupported = {name: reason for name, one in selected.items() if (reason := _unsupported_reason(one, model))}

@@ -160,7 +160,10 @@ class Gate:
 
 
 def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | None) -> list[str]:
-    """Return a line for each bound in `thresholds` that `measured` does not meet. Missing metrics are not checked."""
+    """Return a line for each bound in `thresholds` that `measured` does not meet.
+
+    The bound of a metric that is missing in `measured` is not checked.
+    """
     if thresholds is None:
         return []
     missed = []

@@ -124,7 +124,7 @@ def load_lpips(backbone: str | None) -> Lpips:
 def read_heads() -> list[Tensor]:
     """Return the linear heads of LPIPS, read from a file of the package `lpips`.
 
-    The package `lpips` is not imported, because its import requires torchvision.
+    The package `lpips` is not imported, because importing `lpips` requires torchvision.
 
     Raises NotMeasured if the package `lpips` is not installed.
     """

@@ -12,15 +12,15 @@ from codec_wire.latents import LatentFrame
 from codec_wire.pipelines import PIPELINES
 
 NAN = b"\x00\x7e"
-"""NaN in little-endian fp16."""
+"""The number NaN as little-endian fp16 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedStream:
     """One invalid stream as a msgpack body.
 
-    Do not change the text of a `reason`. The text is part of the file index.json, and the bytes of index.json are
-    fixed.
+    Do not change the text of a `reason`. The texts of all reasons are part of the file index.json, and the bytes of
+    index.json are fixed.
     """
 
     name: str

@@ -121,8 +121,9 @@ def read_images(paths: Iterable[Path]) -> Pixels:
 def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[GoldenFixture]:
     """Return the golden fixtures in `folder`, sorted by the number of frames and then by the image size.
 
-    If `latent_space` is given, only fixtures of this latent space are returned. If `names` is given, only fixtures with
-    these names are returned. Raises InvalidSettings if no fixture is found, or if a fixture in `names` is missing.
+    If `latent_space` is given, only fixtures of the latent space `latent_space` are returned. If `names` is given, only
+    the fixtures in `names` are returned. Raises InvalidSettings if no fixture is found, or if a fixture in `names` is
+    missing.
     """
     found = []
     for path in sorted(folder.rglob(MANIFEST)):

@@ -12,8 +12,8 @@ The number is 20 log10(255), rounded down. Measured PSNR values are capped at th
 round differently.
 """
 ROUNDING_SSIM = 0.99
-"""SSIM that a flat area may have if its values differ from the reference by one level. Measured SSIM values are capped
-at this number."""
+"""SSIM that a flat area may have if every value in the area differs from the reference by one level. Measured SSIM
+values are capped at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01

@@ -54,9 +54,9 @@ CASES = (
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
 """Scales for which some fp16 values are hard to round with the largest code 7 or 127.
 
-A value is hard to round if the value is exactly halfway between two codes. A value is also hard to round if its code
-depends on the order of the division by the scale and the multiplication by the largest code. Most scales have no values
-that are hard to round.
+A value is hard to round if the value is exactly halfway between two codes. A value is also hard to round if the code of
+the value depends on the order of the division by the scale and the multiplication by the largest code. Most scales have
+no values that are hard to round.
 """
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
 """Values halfway between two int4 codes, in units of one quantization step.
@@ -99,7 +99,7 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values in (0, scale] whose code is wrong if it is computed or rounded incorrectly.
+    """Return the fp16 values in (0, scale] to which an incorrect method of quantization gives a wrong code.
 
     The values are in ascending order. One incorrect method rounds halves away from zero. Another incorrect method
     divides the largest code by the scale, and multiplies the value by the quotient. The correct method divides the

@@ -1,4 +1,4 @@
-"""Bit-exact check of the NumPy and torch encoders, both wire formats and the decoder, with one stream."""
+"""Bit-exact check that encodes one stream with NumPy and torch in both wire formats, and decodes the stream."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Optional entries of a finished map: quality thresholds, the container image of the decoder, an exported decoder."""
+"""Optional entries of a finished map: quality thresholds, the decoder's container image, and an exported decoder."""
 
 import json
 import re

@@ -23,7 +23,7 @@ The arguments are a dictionary of static scales by pipeline name, and a list of 
 
 @dataclass(frozen=True, slots=True)
 class DictionaryTrial:
-    """Result of the test of a dictionary with the held-out bodies of one wire format and encoding pipeline.
+    """Test result of a zstd dictionary, measured with held-out bodies in one wire format and encoding pipeline.
 
     `sizes` contains the mean sizes of the bodies. `saving` is the mean of the savings of all bodies. In `saving`, every
     body has the same weight.
@@ -60,9 +60,9 @@ def build_map(
     """Return the map of `model`, with scales and dictionaries from the samples that are not held out.
 
     A zstd dictionary is included only if its mean saving for the held-out bodies is positive. The saving is relative to
-    the smallest of identity, gzip and zstd without a dictionary. A map without samples has no static scales, and a map
-    with few samples has no dictionaries. A dictionary is trained for each pair of an encoding pipeline and a wire
-    format. `on_trial` is called with the number of finished pairs and the number of all pairs.
+    the smallest of identity, gzip and zstd without a dictionary. A map built without samples has no static scales, and
+    a map built from few samples has no zstd dictionaries. A zstd dictionary is trained for each pair of an encoding
+    pipeline and a wire format. `on_trial` is called with the number of finished pairs and the number of all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])

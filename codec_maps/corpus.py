@@ -35,7 +35,7 @@ Sizes above this limit are skipped, because samples of these sizes would take mo
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generation, with its request and its latent frames, fp16 [channels, height, width]."""
+    """The request and the latent frames of one generation, fp16 [channels, height, width]."""
 
     request: GenerationRequest
     latents: Sequence[NDArray[np.float16]]
@@ -66,7 +66,7 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
 
 
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
-    """Return `count` requests, each with a flag that states whether its sample is held out.
+    """Return `count` requests, each with a flag that states whether the sample of the request is held out.
 
     The requests have the encoding pipeline `raw` and are divided evenly among the model's modalities. Every second
     request has the model's default size. The requests that do not have the default size use the remaining sizes in

@@ -26,10 +26,12 @@ and 8, change the sizes of bodies by less than 0.5 %.
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:
-    """Return a zstd dictionary trained on `bodies`, or None if the bodies are fewer than seven or too small.
+    """Return a zstd dictionary trained on `bodies`.
 
-    The headers and empty frames of the bodies are appended to the trained part, because the trainer omits headers and
-    empty frames if the latents contain large uniform areas.
+    Return None if there are fewer than seven bodies, or if the bodies are too small.
+
+    The headers and empty frames of the bodies are appended to the trained part. The trainer omits headers and empty
+    frames if the latents contain large uniform areas.
     """
     samples: list[bytes | bytearray | memoryview] = [body.identity[:MAX_SAMPLE_BYTES] for body in bodies]
     if not samples:

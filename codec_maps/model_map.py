@@ -1,4 +1,4 @@
-"""Creation of the latent-space map of a model from its description, static scales and zstd dictionaries."""
+"""Creation of a model's latent-space map from the model's description, static scales and zstd dictionaries."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +61,8 @@ def map_from_model(
 def serialize_map(document: Mapping[str, object]) -> bytes:
     """Return the bytes of a map document.
 
-    This is the only function that serializes maps, because the hash of a map depends on its exact bytes.
+    This is the only function that serializes maps, because the hash of a map depends on the exact bytes of the
+    document.
     """
     return json.dumps(document, indent=2).encode() + b"\n"
 

@@ -31,9 +31,9 @@ class Device:
         """Return the device that the settings `device`, `dtype` and `threads` describe.
 
         The `device` "auto" selects CUDA if CUDA is available, else the CPU. On the CPU, the `dtype` "auto" means fp32.
-        On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is determined
-        later. Without `threads`, torch determines the number of threads. Raises InvalidSettings if the device is not
-        available.
+        On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is known only
+        after the model is loaded. If `threads` is None, torch determines the number of threads. Raises InvalidSettings
+        if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:

@@ -8,7 +8,9 @@ import torch
 
 
 def memory_by_device() -> dict[tuple[str, str], int]:
-    """Return the memory of this process in bytes. A key is the pair of a device and a kind of memory.
+    """Return the number of bytes that this process uses on each device.
+
+    Each key of the returned dictionary is a pair of a device and a kind of memory.
 
     A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has only the kind
     "resident", the resident set size of the process.

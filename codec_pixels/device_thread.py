@@ -19,7 +19,7 @@ _local = threading.local()
 
 
 class DeviceThread(ThreadPoolExecutor):
-    """An executor with one thread, which runs all calls of the diffusers pipelines.
+    """An executor with one thread, which runs all calls to diffusers pipelines.
 
     Clients with waiting calls are served in turn, one call at a time. The calls of each client run in the order of
     submission. Calls that may run together run as one batch (see codec_pixels.fair_queue). `initializer` is called with
@@ -34,7 +34,7 @@ class DeviceThread(ThreadPoolExecutor):
         self._queue = FairQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule a call without a client name. See concurrent.futures.Executor."""
+        """Schedule a call of `fn` on behalf of a client without a name. See concurrent.futures.Executor."""
         return self.submit_for("", partial(fn, *args, **kwargs))
 
     def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
@@ -58,7 +58,7 @@ class DeviceThread(ThreadPoolExecutor):
     def seconds_without_progress(self) -> float:
         """Return the seconds since the running calls last made progress; 0 if no call is running.
 
-        Can be called on any thread.
+        This method can be called on any thread.
         """
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at

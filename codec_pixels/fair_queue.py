@@ -14,8 +14,8 @@ class BatchLimits:
     """Limits of a batch: how many calls run together, and how long the first call waits for other calls.
 
     `size` is the maximum number of calls in a batch; 1 means that each call runs alone. If the device is idle, a call
-    waits for other calls until `window_s` seconds after its submission. The function `max_memory` returns the maximum
-    sum of `Call.memory` in a batch, in bytes. If `max_memory` returns None, the sum is not limited.
+    waits for other calls until `window_s` seconds after the submission of the waiting call. The function `max_memory`
+    returns the maximum sum of `Call.memory` in a batch, in bytes. If `max_memory` returns None, the sum is not limited.
     """
 
     size: int = 1
@@ -30,10 +30,10 @@ ALONE = BatchLimits()
 class Call:
     """A call that waits for the device thread.
 
-    `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within the
-    `limits` of the first call. A call without a key runs alone. `memory` is the device memory that the call needs, in
-    bytes. The function `run` may complete the `future` of a call. Every future of the batch that `run` does not
-    complete gets the result of `run`.
+    The function `run` is called with a list of the values of `item` of all calls in the batch. Calls with the same
+    `key` may run as one batch, within the `limits` of the first call. A call without a key runs alone. `memory` is the
+    device memory that the call needs, in bytes. The function `run` may complete the `future` of a call. Every future of
+    the batch that `run` does not complete gets the result of `run`.
     """
 
     run: Callable[[Sequence[Any]], Any]
@@ -46,11 +46,13 @@ class Call:
 
 
 class FairQueue:
-    """Queue of calls that serves clients in turn, one call at a time. Each client's calls keep their order.
+    """Queue of calls that serves clients in turn, one call at a time.
+
+    The calls of each client keep the order in which the client submitted the calls.
 
     A batch is filled in rounds. In each round, every client adds its next call to the batch. If the next call of a
-    client does not fit into the batch, the client is skipped and keeps its turn, and the current round is the last
-    round. No client adds another call to the batch while a skipped client waits.
+    client does not fit into the batch, the client is skipped and keeps its turn. The round in which a client is skipped
+    is the last round. No client adds another call to the batch while a skipped client waits.
     """
 
     def __init__(self) -> None:
@@ -69,8 +71,8 @@ class FairQueue:
     def take(self) -> list[Call]:
         """Remove and return the next batch, without cancelled calls. Return an empty list if no call is waiting.
 
-        If the batch is not full, wait for more calls within the limits of its first call. If another call that does not
-        fit into the batch is queued, return the batch immediately.
+        If the batch is not full, wait for more calls within the limits of the first call in the batch. If another call
+        that does not fit into the batch is queued, return the batch immediately.
         """
         with self._changed:
             while True:
@@ -103,7 +105,7 @@ class FairQueue:
             return calls
 
     def _choose(self) -> tuple[list[tuple[str, Call]], bool]:
-        """Return the calls of the next batch with their clients, and whether a client was skipped."""
+        """Return a list of (client, call) for the next batch, and whether a client was skipped."""
         chosen: list[tuple[str, Call]] = []
         memory, is_blocked, depth = 0, False, 0
         while not is_blocked:

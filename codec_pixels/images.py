@@ -52,8 +52,8 @@ def encode_animation(
 ) -> bytes:
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an endless animation with `fps` frames per second.
 
-    A WebP animation has the highest lossy quality and contains the parameters in EXIF, like a WebP image. A GIF
-    animation has 256 colours per frame and contains the parameters as JSON in its comment.
+    A WebP animation has the highest lossy quality and contains the parameters in the EXIF data, as a WebP image does. A
+    GIF animation has 256 colours per frame and contains the parameters as JSON in the comment of the GIF file.
     """
     from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 

@@ -26,11 +26,12 @@ class KnownModel:
 EMBEDDED = KnownModel(codec_scenes.NAME, (codec_scenes.ALIAS,), codec_scenes.LATENT_SPACE, codec_scenes.MODEL_FOLDER)
 """The model that ships with this project and is served if no model is named."""
 EMBEDDED_MODELS_DIR = codec_scenes.FOLDER
-"""Directory with the model EMBEDDED and its latent-space map. The layout is that of CODEC_MODELS_DIR."""
+"""Directory with the model EMBEDDED and the latent-space map of this model. The directory is laid out like the models
+directory, which the setting CODEC_MODELS_DIR names."""
 
 DELETED_SD2_OWNER, SD2_MIRROR_OWNER = "stabilityai", "sd2-community"
-"""Two Hugging Face hub owners. The Stable Diffusion 2 repositories of the first owner were deleted in November 2025.
-The second owner has mirrors of the deleted repositories."""
+"""The Hugging Face repositories of Stable Diffusion 2 with the owner `stabilityai` were deleted in November 2025. The
+owner `sd2-community` has mirrors of the deleted repositories."""
 _SD2_ALIASES = {
     "stable-diffusion-2": ("sd2", "sd-2"),
     "stable-diffusion-2-base": ("sd2", "sd-2"),
@@ -96,7 +97,7 @@ def is_embedded(name: str | None) -> bool:
 def hub_id_of_name(name: str) -> str | None:
     """Return the hub id of the first known model whose name or alias is `name`, or None.
 
-    If the model was deleted from the hub, the id of its mirror is returned.
+    If the model was deleted from the hub, the hub id of the model's mirror is returned.
     """
     return next((_existing_id(row.name) for row in _KNOWN.values() if name in (row.name, *row.aliases)), None)
 
@@ -104,7 +105,7 @@ def hub_id_of_name(name: str) -> str | None:
 def hub_id_of_latent_space(latent_space: str) -> str | None:
     """Return the hub id of the first known model whose latent space is `latent_space`, or None.
 
-    If the model was deleted from the hub, the id of its mirror is returned.
+    If the model was deleted from the hub, the hub id of the model's mirror is returned.
     """
     return next((_existing_id(row.name) for row in _KNOWN.values() if row.latent_space == latent_space), None)
 

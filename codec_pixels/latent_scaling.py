@@ -20,11 +20,12 @@ class LatentScaling:
     """The two functions that convert latents between the scaling of a latent stream and the scaling of the VAE."""
 
     unscale: Callable[[Any, Tensor], Tensor]
-    """Called with the VAE and latents [F, C, h, w] that are scaled as in the stream. Returns the input of the VAE's
-    decoder."""
+    """Function of the VAE and latents [F, C, h, w] that are scaled as in a latent stream. The function returns the
+    input of the VAE's decoder."""
     scale: Callable[[Any, Tensor], Tensor]
-    """Called with the VAE and the output of its encoder [F, C, h, w]. Returns latents that are scaled as in the stream.
-    If diffusers has a corresponding image-to-image class, the function performs the same operations as this class."""
+    """Function of the VAE and the output of the VAE's encoder [F, C, h, w]. The function returns latents that are
+    scaled as in a latent stream. If diffusers has an image-to-image class for the pipeline, the function `scale`
+    performs the same operations as the image-to-image class."""
     upcast: bool = False
     """Whether the pipeline class converts an fp16 VAE to fp32 for decoding if the VAE's configuration has
     `force_upcast`."""
@@ -46,7 +47,10 @@ def _divide_and_shift(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the scaling factor; also apply the mean and deviation if the VAE's configuration has both, as in SDXL."""
+    """Divide `latents` by the scaling factor.
+
+    If the VAE's configuration has a mean and a deviation, also multiply by the deviation and add the mean, as in SDXL.
+    """
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _divide(vae, latents)
@@ -54,13 +58,19 @@ def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
-    """Divide by the inverse of `latents_std`, as diffusers does for Wan, and add `latents_mean`."""
+    """Divide `latents` by the inverse of `latents_std`, and add `latents_mean`.
+
+    The Wan pipelines of diffusers do the same.
+    """
     mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
     return latents / (1.0 / deviation) + mean
 
 
 def _denormalize_ltx(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the scaling factor, the mean and the deviation. An LTX VAE stores the mean and the deviation as buffers."""
+    """Multiply `latents` by the deviation, divide by the scaling factor, and add the mean.
+
+    An LTX VAE stores the mean and the deviation as buffers.
+    """
     mean, deviation = (_per_channel(values, latents) for values in (vae.latents_mean, vae.latents_std))
     return latents * deviation / _factor(vae) + mean
 
@@ -70,13 +80,17 @@ def _times_factor(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _shift_and_multiply(vae: Any, encoded: Tensor) -> Tensor:
-    """Subtract the shift, then multiply by the scaling factor. A missing shift counts as 0."""
+    """Subtract the shift from `encoded`, then multiply by the scaling factor. A missing shift counts as 0."""
     shift = vae.config.shift_factor
     return (encoded - float(0.0 if shift is None else shift)) * _factor(vae)
 
 
 def _multiply_or_normalize(vae: Any, encoded: Tensor) -> Tensor:
-    """Apply the scaling factor; also apply the mean and deviation if the VAE's configuration has both, as in SDXL."""
+    """Multiply `encoded` by the scaling factor.
+
+    If the VAE's configuration has a mean and a deviation, also subtract the mean and divide by the deviation, as in
+    SDXL.
+    """
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _times_factor(vae, encoded)
@@ -161,7 +175,7 @@ VAE_SCALINGS: dict[str, LatentScaling] = {
 }
 """Scaling of each VAE class except AutoencoderKL, keyed by the name of the class."""
 _CHANNELS_WITHOUT_SHIFT = 4
-"""Number of latent channels of Stable Diffusion 1, 2 and XL, whose pipelines ignore `shift_factor`."""
+"""Number of latent channels of Stable Diffusion 1, 2 and XL. The pipelines of these models ignore `shift_factor`."""
 
 
 def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:

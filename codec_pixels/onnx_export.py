@@ -1,4 +1,4 @@
-"""Export of a VAE's decoder to an ONNX model that browsers run, and its comparison with the VAE."""
+"""Export of a VAE's decoder to an ONNX model that browsers run, and comparison of the ONNX model with the VAE."""
 
 import logging
 import warnings
@@ -24,9 +24,9 @@ OPSET = 18
 in WASM."""
 INPUT, OUTPUT = "latents", "pixels"
 MAX_DIFFERENCE = {False: 1e-4, True: 2 / 255}
-"""Largest allowed difference between the pixel values, in [0, 1], of the exported decoder and of torch. The key states
-whether the weights are stored as fp16. If the published weights are already fp16, storing the weights as fp16 adds no
-difference."""
+"""Largest allowed difference between a pixel value of the exported decoder and the same pixel value of torch. Pixel
+values are from 0 to 1. The key is true if the exported decoder stores the weights as fp16. If the published weights are
+already fp16, storing the weights as fp16 adds no difference."""
 _IMAGE_SHAPES = ((1, 16, 16), (2, 9, 24), (1, 32, 32))
 _VIDEO_SHAPES = ((3, 8, 8), (2, 9, 12), (5, 8, 16))
 """Shapes (latent frames, height, width) of the latents for which an exported decoder is compared with a video VAE."""
@@ -78,13 +78,14 @@ def export_decoder(
 
     Return the ONNX model, and the differences between the model's pixels and the pixels of torch.
 
-    Input "latents": float32 [N, C, h, w], scaled as in the stream. Output "pixels": float32 [N, 3, H, W], RGB in [0,
-    1]. The sizes N, h and w are variable. If the VAE compresses time, the output has more frames than the input. Every
-    operation of the exported decoder computes in fp32. With `fp16_weights`, the file stores large weights as fp16. The
-    same VAE and library versions produce the same bytes. `vae` is converted to fp32 and moved to the CPU.
+    The input "latents" of the ONNX model is float32 [N, C, h, w], scaled as in a latent stream. The output "pixels" of
+    the ONNX model is float32 [N, 3, H, W], with RGB values from 0 to 1. The sizes N, h and w are variable. If the VAE
+    compresses time, the output has more frames than the input. Every operation of the exported decoder computes in
+    fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE and library versions produce the same
+    bytes. `vae` is converted to fp32 and moved to the CPU.
 
-    Raises ModelLoadError if the VAE cannot be exported with variable sizes, if a weight is too large for fp16, or if
-    the exported decoder differs from torch by more than MAX_DIFFERENCE.
+    Raises ModelLoadError if the VAE cannot be exported with variable sizes, or if a weight is too large for fp16.
+    Raises ModelLoadError also if the exported decoder differs from torch by more than MAX_DIFFERENCE.
     """
     module = DecoderModule(vae, pipeline_class).float().cpu().eval().requires_grad_(False)
     name = type(module.vae).__name__

@@ -1,4 +1,4 @@
-"""Generation parameters as written into image and video files."""
+"""Creation of the generation parameters that are written into image and video files."""
 
 import json
 from collections.abc import Mapping
@@ -51,10 +51,10 @@ def file_parameters(
 ) -> Parameters:
     """Return the parameters from which a server with the same model and library versions can reproduce a file.
 
-    `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS
-    to their values. Values that are bytes (input images and latents) are replaced with the sha256 of the bytes.
-    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None, empty tuples and extra parameters
-    that are None are left out.
+    `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` is a dictionary of the request's
+    parameters by name, with names from REQUEST_FIELDS. Values that are bytes (input images and latents) are replaced
+    with the sha256 of the bytes. `environment` is a dictionary of texts by name, with names from ENVIRONMENT_FIELDS.
+    Parameters with the value None or an empty tuple are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}

@@ -71,8 +71,8 @@ VAE_DECODERS: dict[str, Decode] = {
 def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
     """Load a VAE of the diffusers class `model_class` from `path`, a directory or a Hugging Face repository.
 
-    `arguments` are passed to `from_pretrained` of the class. Raises ModelLoadError if the class is not supported or the
-    VAE cannot be loaded.
+    `arguments` are passed to the method `from_pretrained` of the class. Raises ModelLoadError if the class is not
+    supported or the VAE cannot be loaded.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -85,11 +85,11 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 
 
 def vae_class_of(vae: Any) -> str:
-    """Return the name of the first supported class among the class of `vae` and its base classes.
+    """Return the name of the first supported class among the class of `vae` and the base classes of this class.
 
-    Both the server and its clients use the VAE as an instance of the returned class, because clients can load only
-    classes of diffusers, not a subclass that a model defines. If neither the class of `vae` nor a base class is
-    supported, return the name of the class of `vae`.
+    Both the server and clients use the VAE as an instance of the returned class. Clients can load only classes of
+    diffusers, not a subclass that a model defines. If neither the class of `vae` nor a base class is supported, return
+    the name of the class of `vae`.
     """
     return _supported_class(vae).__name__
 
@@ -156,8 +156,9 @@ def _decoder_of(model_class: str) -> Decode:
 def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
     """Convert an fp16 VAE to fp32 during the `with` block if the VAE's configuration has `force_upcast`.
 
-    The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the pipeline
-    class of diffusers converts its VAE to fp32. If `supported` is false, the VAE is not converted and decodes in fp16.
+    The VAE of SDXL requires fp32, because values inside this VAE overflow to NaN in fp16. `supported` states whether
+    the pipeline class of diffusers converts the pipeline's VAE to fp32. If `supported` is false, the VAE is not
+    converted and decodes in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

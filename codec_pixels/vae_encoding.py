@@ -1,6 +1,6 @@
 """Encoding of pixels to latents, the inverse of codec_pixels.vae.
 
-The latents are deterministic: they are the mode of the VAE's distribution, or a sample that a seeded generator draws.
+Encoded latents are deterministic: either the mode of the VAE's distribution, or a sample that a seeded generator draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,8 @@ VAE_ENCODERS: dict[str, Encode] = {
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
     """Return the latents in the output of a VAE's encoder.
 
-    If `output` contains a distribution, return a sample that `generator` draws, or the mode without `generator`.
+    If `output` contains a distribution, return a sample that `generator` draws. If `generator` is None, return the mode
+    of the distribution.
     """
     latents: Tensor
     if not hasattr(output, "latent_dist"):
@@ -87,8 +88,8 @@ def encode_pixels(
 ) -> Tensor:
     """Encode `pixels`, uint8 RGB [N, H, W, 3], to latents [F, C, h, w].
 
-    The returned tensor is on the device of the VAE, and its values are scaled as in a latent stream. `pipeline_class`
-    is the diffusers class of the pipeline that uses the latents; this class determines the scaling (see
+    The returned tensor is on the device of the VAE. The values of the tensor are scaled as in a latent stream.
+    `pipeline_class` is the diffusers class of the pipeline that uses the latents; the class determines the scaling (see
     latent_scaling.scaling_of). If `generator` is given, `generator` draws the latents from the VAE's distribution. If
     `generator` is None, the latents are the mode of the distribution. Raises ModelLoadError if the class of the VAE is
     not supported.

@@ -20,7 +20,7 @@ _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class VideoWriter:
-    """Encoder of one MP4 file (H.264, 4:2:0) that receives its frames one by one.
+    """Encoder of one MP4 file (H.264, 4:2:0), which receives the frames of the video one by one.
 
     Use a VideoWriter as a context manager. Each frame has `width` x `height` pixels. Both `width` and `height` must be
     even. The frames are shown at `fps` frames per second. The file's comment contains the parameters as JSON.
@@ -53,12 +53,15 @@ class VideoWriter:
     def kill(self) -> None:
         """Stop the encoder immediately.
 
-        This method can be called on any thread. Calls that are waiting for the encoder raise OSError.
+        This method can be called on any thread. Method calls that are waiting for the encoder raise OSError.
         """
         self._process.kill()
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Add `pixels`, uint8 RGB [frames, height, width, 3], to the video. Raises the same errors as `finish`."""
+        """Add `pixels`, uint8 RGB [frames, height, width, 3], to the video.
+
+        Raises the same errors as the method finish().
+        """
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self._process.stdin.write(np.ascontiguousarray(pixels).reshape(-1).data)

@@ -33,10 +33,12 @@ APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
 BATCHES_PER_REPLICA = 2
-"""Number of batches of jobs that a replica accepts at once. Without batches, this is the number of jobs.
+"""Number of batches of jobs that a replica accepts at once. If batches are off, BATCHES_PER_REPLICA is the number of
+jobs that a replica accepts at once.
 
-A replica runs one batch and queues the other. When the batch ends, the replica can start the queued batch immediately,
-without waiting for the server to send jobs. More queued jobs would wait for a busy replica while another one is idle.
+A replica runs one batch and queues one more batch. When the running batch ends, the replica can start the queued batch
+immediately, without waiting for the server to send jobs. If a replica queued more jobs, jobs would wait for a busy
+replica while another replica is idle.
 """
 TARGET_ONGOING_REQUESTS = 2
 """Average number of running and waiting jobs per replica that the autoscaler aims at."""
@@ -79,15 +81,16 @@ REPLICA_SETTINGS = (
     "image_digest",
     "log_level",
 )
-"""Names of the settings that are sent to the replicas. Replicas do not need the other settings, e.g. the API keys."""
+"""Names of the settings that are sent to the replicas. Replicas do not need the other settings, such as the API
+keys."""
 
 
 def build(arguments: dict[str, Any]) -> Application:
     """Return the Ray Serve application of a model.
 
     `arguments` is a dictionary of the values of settings by name, with names such as `model` and `max_replicas`. The
-    settings in `arguments` take precedence over CODEC_* environment variables. Options of the deployment, e.g. its
-    resources, can be set in the config file under `deployments`. Raises InvalidSettings.
+    settings in `arguments` take precedence over CODEC_* environment variables. Options of the deployment, such as the
+    resources of a replica, can be set in the Serve config file under `deployments`. Raises InvalidSettings.
     """
     return application(read_settings(arguments))
 

@@ -114,7 +114,7 @@ def restore_sigterm_handler() -> None:
 
 
 def deploy(settings: Settings, loader: str) -> None:
-    """Deploy the model of `settings`, and wait until it is loaded. Raises StartupError."""
+    """Deploy the model of `settings`, and wait until the model is loaded. Raises StartupError."""
     serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
     try:
         serve.run(application(settings, loader), name=APPLICATION, route_prefix=None)

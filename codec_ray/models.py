@@ -54,9 +54,9 @@ class RayModels:
         self._settings = settings
         self._loader = loader
         self._described: dict[str, _Described] = {}
-        """Dictionary of the Serve applications with served models, by application name."""
+        """Dictionary of the descriptions of Serve applications with served models, by application name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
-        """Dictionary of the latest request for the version of each application, by application name.
+        """The latest request for the version of each application, in a dictionary by application name.
 
         A busy replica responds late, so a pending request can stay in this dictionary for a long time.
         """
@@ -65,7 +65,7 @@ class RayModels:
     async def start_serving(self, service: LatentService) -> None:
         """Connect to Ray, deploy the model if the cluster has no models, then let `service` serve the deployed models.
 
-        Does not block the event loop. Raises StartupError.
+        This method does not block the event loop. Raises StartupError.
         """
         self._connecting = True
         await asyncio.to_thread(self._connect)
@@ -75,7 +75,7 @@ class RayModels:
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def follow(self, service: LatentService) -> None:
-        """Keep the models of `service`, its state and the limits on its jobs up to date. Runs until cancelled."""
+        """Keep the models, the state and the job limits of `service` up to date. Runs until cancelled."""
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
@@ -149,12 +149,12 @@ class RayModels:
             service.provenance = next(iter(kept.values())).provenance
 
     def _may_be_updated(self, name: str, known: _Described, status: ApplicationStatusOverview) -> bool:
-        """Return whether replicas may have a version other than that of `known`.
+        """Return whether replicas may have a version other than `known.version`.
 
-        Replicas may have another version than `known` while the application is not in the state RUNNING. Replicas may
-        also have another version than `known` if a replica has reported another version since the last call of this
-        method. This method also requests the version of the application again, unless the previous request for the
-        version is still pending.
+        Replicas may have a version other than `known.version` while the application is not in the state RUNNING.
+        Replicas may also have a version other than `known.version` if a replica has reported another version since the
+        last call of this method. This method also requests the version of the application again, unless the previous
+        request for the version is still pending.
         """
         requested = self._versions.get(name)
         if requested is not None and not requested.done():
@@ -165,7 +165,7 @@ class RayModels:
 
 
 async def _newer_version(known: _Described) -> str | None:
-    """Return the most common version of the replicas, or None if no version is more common than that of `known`."""
+    """Return the most common version of the replicas, or None if no version is more common than `known.version`."""
     try:
         found = await known.handle.broadcast("version").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     except (RayServeException, TimeoutError):  # no replica is running, or one does not respond
@@ -192,8 +192,8 @@ async def _describe(handle: DeploymentHandle[Any], models_dir: Path, version: st
 
     Without `version`, the version that any replica reports is used.
 
-    This process reads the files of exported decoders itself, because it serves these files, and replicas may be on
-    other nodes.
+    The server process reads and serves the files of exported decoders itself. Replicas may be on nodes that do not have
+    these files.
     """
     info: ReplicaInfo = await (handle.info.remote() if version is None else _info(handle, version))
     streaming = handle.options(stream=True)  # has the same router

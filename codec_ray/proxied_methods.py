@@ -1,4 +1,4 @@
-"""The methods of LatentService that the gRPC proxy of Ray Serve calls by name, on a replica, without the server.
+"""The gRPC methods of a replica, which the gRPC proxy of Ray Serve calls by name without the server.
 
 The proxy passes a context object that cannot send initial metadata. Therefore, all metadata of a response is sent at
 the end of the call. An error has the same code and message as an error of the server, but no google.rpc details.
@@ -59,7 +59,7 @@ class ProxyContext(Context, Protocol):
 
 
 class ProxiedMethods:
-    """Implementation of LatentService that depends neither on grpc.aio nor on its contexts.
+    """Implementation of LatentService that depends neither on grpc.aio nor on the contexts of grpc.aio.
 
     The methods are called on the event loop of `service`. If a call is cancelled, Ray closes the stream of the call,
     and the closed stream cancels the job.
@@ -97,7 +97,7 @@ class ProxiedMethods:
     async def GetLatentMap(  # noqa: N802
         self, request: pb.GetLatentMapRequest, grpc_context: ProxyContext
     ) -> pb.GetLatentMapResponse:
-        """Return a latent-space map and the files that it refers to."""
+        """Return a latent-space map and the files that the map refers to."""
         with self._reported("GetLatentMap", None, grpc_context):
             return latent_map(self._service, request)
 

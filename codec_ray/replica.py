@@ -40,7 +40,9 @@ The server limits the number and the cost of jobs. A replica limits only the mem
 
 
 class ModelReplica(ProxiedMethods):
-    """Class of the Ray Serve deployment. An instance owns diffusers pipelines and their device thread.
+    """Class of the Ray Serve deployment.
+
+    An instance owns diffusers pipelines and the device thread that runs the pipelines.
 
     The server calls the methods of this class, and Ray Serve's gRPC proxy calls the methods of the base class.
 
@@ -85,7 +87,7 @@ class ModelReplica(ProxiedMethods):
         return self._version
 
     async def generate(self, plan: StreamPlan, request: JobRequest) -> AsyncGenerator[Part[Event], None]:
-        """Generate as `plan` specifies, and return the events. See core.engine.Engine."""
+        """Generate latents as `plan` specifies, and return the events. See core.engine.Engine."""
 
         def work(job: Job) -> Work[Event]:
             self._service.lifecycle.require_serving()
@@ -141,7 +143,7 @@ class ModelReplica(ProxiedMethods):
         return self._run(request, work)
 
     def _run(self, request: JobRequest, work: Callable[[Job], Work[ItemT]]) -> AsyncGenerator[Part[ItemT], None]:
-        """Run `work` as a job, and return its messages.
+        """Run `work` as a job, and return the messages of the job.
 
         If `request` is for another version of the replica, the only message has the error NotReady.
         """
@@ -159,7 +161,7 @@ class ModelReplica(ProxiedMethods):
 
 
 def _version(settings: dict[str, Any], loader: str, service: LatentService) -> str:
-    """Return the version of a replica: a hash of its settings, its libraries and its models. See ReplicaInfo."""
+    """Return the version of a replica: a hash of the replica's settings, libraries and models. See ReplicaInfo."""
     maps = [(served.model.name, served.bundle.hash) for served in service.models]
     described = (sorted(settings.items()), loader, service.provenance, maps)
     return hashlib.sha256(repr(described).encode()).hexdigest()

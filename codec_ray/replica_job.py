@@ -1,4 +1,4 @@
-"""Execution of a job on a Ray Serve replica, within its limits of memory and time."""
+"""Execution of a job on a Ray Serve replica, within the memory limit of the replica and the time limit of the job."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing

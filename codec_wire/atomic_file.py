@@ -14,8 +14,8 @@ _LEFTOVER_AGE_S = 3600.0
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the contents of `path` with `data` and flush the file to the disk. The directory of `path` must exist.
 
-    Readers of the file receive either the previous contents or all of `data`. Raises OSError, and leaves `path`
-    unchanged, if `data` cannot be written.
+    Readers of the file receive either the previous contents or all of `data`. If `data` cannot be written, raises
+    OSError and leaves the file at `path` unchanged.
     """
     # Unlike the functions of tempfile, this applies the umask: other users may read what they could read before.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")

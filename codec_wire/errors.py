@@ -92,7 +92,7 @@ class Unauthenticated(CodecError):
 
 
 class Forbidden(CodecError):
-    """Raised when the server rejects a request because of its credentials, its Host header or its Origin header."""
+    """Raised when the server rejects a request because of the request's credentials, Host header or Origin header."""
 
     code = "forbidden"
 
@@ -104,7 +104,7 @@ class NotFound(FieldError):
 
 
 class MapMismatch(CodecError):
-    """Raised when the server uses a different latent-space map than the one that the client requires."""
+    """Raised when the server does not use the latent-space map that the client requires."""
 
     code = "map_mismatch"
 
@@ -237,7 +237,7 @@ class SequenceError(StreamError):
 
 
 class TruncatedStream(StreamError):
-    """Raised when a stream ends before its last frame, which is the frame whose `done` is true."""
+    """Raised when a stream ends before the last frame. The field `done` of the last frame is true."""
 
     code = "truncated_stream"
 

@@ -14,7 +14,8 @@ _MAX_ENTRIES = 16
 class ExtraParameters(BaseModel):
     """Parameters that only some model families have. A parameter with the value None selects the pipeline's default.
 
-    /v1/models lists the parameters that a model accepts, and their bounds, which may be narrower than these.
+    The endpoint /v1/models lists the parameters that a model accepts, and the model's bounds for the parameters. The
+    bounds of a model may be narrower than the bounds in this class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -68,4 +69,5 @@ OptionalExtra = Annotated[ExtraParameters | None, BeforeValidator(_require_few_e
 """Type of the request field `extra`. An object without values becomes None."""
 
 INTEGER_EXTRAS = ("max_sequence_length", "clip_skip")
-"""Names of the extra parameters that are integers. The other parameters are numbers."""
+"""Names of the extra parameters that are integers. The values of the other extra parameters are floating-point
+numbers."""

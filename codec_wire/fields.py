@@ -14,7 +14,7 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with the name `value`. Without `value`, None is returned.
+    """Return the finish reason with the name `value`. If `value` is None, None is returned.
 
     Raises MalformedMessage if `value` is a string that does not name a finish reason.
     """

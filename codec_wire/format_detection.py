@@ -38,8 +38,9 @@ def detect_coding(head: bytes) -> str:
 def detect_wire_format(head: bytes) -> WireFormat:
     """Return the wire format of a stream that begins with `head`. `head` must have at least one byte.
 
-    A protobuf stream begins with the length of the stream header, which is a 4-byte big-endian integer. This length is
-    less than 16 MiB, so that the first byte of the integer is 0. The first byte of a msgpack map is never 0.
+    A protobuf stream begins with the length of the stream header, which is a 4-byte big-endian integer. The length of
+    the stream header is less than 16 MiB, so that the first byte of the integer is 0. The first byte of a msgpack map
+    is never 0.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 

@@ -14,7 +14,7 @@ class Framer(Protocol):
     """Splits received bytes into the messages of a stream in one wire format."""
 
     limit: int
-    """Maximum size of a message in bytes. The reader sets a new limit after it has parsed the header."""
+    """Maximum size of a message in bytes. The reader sets a new limit after the reader has parsed the header."""
     offset: int
     """Byte position in the stream at which the next message begins."""
 

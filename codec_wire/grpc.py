@@ -35,11 +35,12 @@ RETRY_AFTER_KEY = "retry-after"
 Proxies read this key.
 """
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Key in the trailing metadata for the number of milliseconds after which a gRPC client with a retry policy retries."""
+"""Key in the trailing metadata whose value is the number of milliseconds after which a gRPC client with a retry policy
+retries."""
 MODEL_KEY = MODEL_HEADER.lower()
 """Key of the model's name in the initial metadata. The function http.header_value encodes the name."""
 SEED_KEY = SEED_HEADER.lower()
-"""Key in the initial metadata for the seed of the noise."""
+"""Key in the initial metadata whose value is the seed of the noise."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
 """Key of the request id in the request metadata and in the trailing metadata.
 
@@ -57,12 +58,12 @@ The value contains the mode (reference or fast), the switches of the model, and 
 images.
 """
 BATCH_SIZE_KEY = "codec-batch-size"
-"""Key in the trailing metadata for the number of generations that were sampled together in one batch.
+"""Key in the trailing metadata whose value is the number of generations that were sampled together in one batch.
 
-A gateway needs this number to estimate the time that a generation takes.
+A gateway needs the number of generations in a batch to estimate the time that a generation takes.
 """
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Key in the request metadata for the hash of the latent-space map that the client uses."""
+"""Key in the request metadata whose value is the hash of the latent-space map that the client uses."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,

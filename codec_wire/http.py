@@ -24,7 +24,7 @@ MODE_HEADER = "Codec-Mode"
 GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 REQUEST_ID_HEADER = "X-Request-Id"
 ERROR_TRAILER = "Codec-Error"
-"""HTTP trailer that reports why a latent stream failed after its header was sent.
+"""HTTP trailer that reports why a latent stream failed after the stream header was sent.
 
 The value has the form "<code>: <message>" and is encoded by the function header_value.
 """
@@ -135,17 +135,17 @@ def latent_rgb_path(latent_space_id: str) -> str:
 
 
 def dictionary_path(digest: str) -> str:
-    """Return the URL path of the zstd dictionary with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the zstd dictionary with the hash `digest` (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/dicts/{digest.removeprefix('sha256:')}.zstd"
 
 
 def scales_path(digest: str) -> str:
-    """Return the URL path of the static scales with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the static scales with the hash `digest` (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/scales/{digest.removeprefix('sha256:')}.bin"
 
 
 def decoder_path(digest: str) -> str:
-    """Return the URL path of the ONNX decoder with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the ONNX decoder with the hash `digest` (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/decoders/{digest.removeprefix('sha256:')}.onnx"
 
 
@@ -181,7 +181,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 
 
 def default_media_type(wire_format: WireFormat) -> str:
-    """Return the Content-Type of a latent stream in this wire format.
+    """Return the Content-Type of a latent stream in the wire format `wire_format`.
 
     The Content-Type does not depend on the media type with which the client requested the wire format.
     """

@@ -1,4 +1,4 @@
-"""Lazy import of the public names of a package (PEP 562). Each name is imported when it is first used."""
+"""Lazy import of the public names of a package (PEP 562). A name is imported when the name is first used."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` function that imports the public names of `package` when they are first used.
+    """Return a `__getattr__` function that imports a public name of `package` when the name is first used.
 
     `modules` maps each public name to the module that defines this name.
     """

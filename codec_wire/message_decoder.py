@@ -14,7 +14,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 MAX_BYTES = 2**30
 """Default limit of the decompressed size of a body, in bytes.
 
-The limit is about three times the size of a 2048x2048 video with 720 frames.
+The limit is about three times the size of the latents of a 2048x2048 video with 720 frames.
 """
 
 Message = LatentStreamHeader | LatentFrame
@@ -60,15 +60,15 @@ class MessageDecoder:
 
     @property
     def wire_format(self) -> WireFormat | None:
-        """Wire format of the body, or None until it is detected."""
+        """Wire format of the body, or None until the wire format is detected."""
         return None if self._reader is None else self._reader.wire_format
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
         """Add `chunk` and return an iterator over the messages that are complete.
 
         If the caller does not consume all messages, the iterator of the next call begins with the remaining messages.
-        The iterator raises StreamError if the body is not valid or if its decompressed size exceeds `max_bytes`. After
-        an error, all later calls raise the same error.
+        The iterator raises StreamError if the body is not valid or if the decompressed size of the body exceeds
+        `max_bytes`. After an error, all later calls raise the same error.
         """
         self.received += len(chunk)
         self._chunks.append(chunk)

@@ -47,8 +47,8 @@ class GenerationRequest(BaseModel):
     `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of `num_frames` is
     `frames`. If `duration_seconds` is given instead of `num_frames`, the number of frames is computed from
     `duration_seconds` and `fps`. `image`, `control_image` and `mask` contain image files (png, jpeg, webp). `latents`
-    is the body of a latent stream with one image, and can be given instead of `image`. `strength` in (0, 1] is the
-    fraction of the denoising steps applied to `image` or `latents`.
+    is the body of a latent stream with one image, and can be given instead of `image`. `strength` is the fraction of
+    the denoising steps that are applied to `image` or `latents`. The value of `strength` is above 0 and at most 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -202,7 +202,7 @@ def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> Requ
 def _path_of(location: tuple[int | str, ...]) -> str:
     """Return the path of a field in a request, such as "steps" or "loras[0].scale".
 
-    The items of a tuple, such as the width in `size`, have the name of the tuple.
+    The path of an item in a tuple, such as the width in `size`, is the path of the tuple.
     """
     if not any(isinstance(part, str) for part in location[1:]):
         return str(location[0])
@@ -219,8 +219,9 @@ def _requirement(message: str) -> str:
 def unknown_field_error(name: str, known: Iterable[str], *, parent: str = "") -> InvalidRequest:
     """Return the error for a field `name` that does not exist in requests.
 
-    The message of the error suggests the most similar name in `known`, or lists all names if no name is similar. For a
-    field in an object, `name` is its path, `known` are the names in the object, and `parent` is the path of the object.
+    The message of the error suggests the most similar name in `known`, or lists all names if no name is similar. If the
+    unknown field is in an object, `name` is the path of the field. For a field in an object, `known` contains the field
+    names of the object, and `parent` is the path of the object.
     """
     prefix = f"{parent}." if parent else ""
     known = sorted(known)

@@ -1,4 +1,4 @@
-"""The LoRA weights that one request adds to the model, with the types and bounds of their fields."""
+"""The request field `loras`, which names the LoRA weights that one request adds to the model."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 MAX_LORAS = 8
 """Maximum number of LoRAs in one request."""
 MAX_NAME_CHARACTERS = 128
-"""Maximum length of the name of a LoRA."""
+"""Maximum number of characters in the name of a LoRA."""
 MAX_SCALE = 10.0
 """Maximum absolute value of the scale of a LoRA."""
 DEFAULT_SCALE = 1.0

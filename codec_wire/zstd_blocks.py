@@ -1,7 +1,8 @@
 """Detection of the block boundaries in a zstd frame (RFC 8878, section 3.1.1) without decompression.
 
-The zstandard library cannot limit the output of a call. A zstd block has at most 128 KiB after decompression. To limit
-the output of a call, the number of blocks in the input of the call is limited.
+The zstandard library cannot limit the output of a decompressor call. A zstd block has at most 128 KiB after
+decompression. To limit the output of a decompressor call, this module limits the number of blocks in the input of the
+call.
 """
 
 from collections.abc import Iterator

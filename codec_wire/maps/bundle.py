@@ -51,7 +51,7 @@ class LatentMapBundle:
 
         The keys of the dictionary `assets` are the hashes of the files, and the values are the contents of the files.
         Raises InvalidMap if the document or the static scales are not valid. Raises InvalidMap also if a file is
-        missing or has a different hash or size than the map states.
+        missing, or if the hash or the size of a file differs from what the map states.
         """
         latent_map = parse_map(document)
         verified = {}
@@ -133,9 +133,9 @@ class LatentMapBundle:
         return self.assets[entry.static_scales.hash]
 
     def dictionary(self, wire_format: str, pipeline: str) -> tuple[str, bytes] | None:
-        """Return the hash and bytes of the zstd dictionary for this wire format and encoding pipeline.
+        """Return the hash and bytes of the zstd dictionary for the wire format and encoding pipeline.
 
-        Return None if the map has no such dictionary.
+        Return None if the map has no zstd dictionary for the wire format and encoding pipeline.
         """
         for entry in self.latent_map.zstd_dictionaries:
             if (entry.format, entry.pipeline) == (wire_format, pipeline):
@@ -164,7 +164,7 @@ def _lines(text: str) -> list[str]:
 def _valid_line(folder: Path) -> list[str]:
     """Return a list with one line of HASH_FILE, which contains the hash of the map in `folder`.
 
-    The list is empty if the map is missing or its hash is not in HASH_FILE.
+    The list is empty if the map is missing, or if the hash of the map is not in HASH_FILE.
     """
     try:
         line, listed = _hash_line((folder / MAP_FILE).read_bytes()), (folder / HASH_FILE).read_text(errors="replace")

@@ -28,7 +28,7 @@ LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 MAX_DOCUMENT_BYTES = 1024 * 1024
 """Maximum size of a map in bytes. Real maps have a few kilobytes.
 
-A parsed map needs many times more memory than its JSON document has bytes.
+The memory that a parsed map needs is many times larger than the JSON document.
 """
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -70,7 +70,7 @@ class QualityThresholds(_MapModel):
 
 
 class MapPipeline(_MapModel):
-    """An encoding pipeline that is available for this latent space."""
+    """An encoding pipeline that is available for the latent space of the map."""
 
     name: _PipelineName
     static_scales: StaticScales | None = None

@@ -2,7 +2,7 @@
 
 In all functions, `values` is a contiguous tensor [channels, n] of float16 or float32. `scales` is a float16 tensor
 [channels] on the same device, and `codes` is an int8 tensor [channels, n]. For every finite input, the encoded bytes
-equal those of numpy_math.
+equal the encoded bytes of the module numpy_math.
 """
 
 import sys
