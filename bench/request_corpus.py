@@ -120,10 +120,11 @@ _NASTY: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**32, 2**64, -(2**64), 10**400, 0.5, -0.0, 1e308, 5e-324, "", "0", "-1",
     "1e9", "auto", "9" * 5000, "a" * 10_000, "\0", "\ud800", "\u202e", "ü" * 100, "64x64", "0x0", "999999x999999",
     [], {}, [[]], ["a"] * 100, {"a": {"b": {}}}, "data:image/png;base64,", "====", "%s{}", "../../etc/passwd",
+    [{"name": "../a", "scale": 1e308}], [{"name": "a"}] * 9, [{}],
 )  # fmt: skip
 _NAMES = (
     *_COMMON, *_VIDEO, "image", "control_image", "mask", "latents", "strength", "scheduler", "extra", "resolution",
-    "prompt_syntax",
+    "prompt_syntax", "loras",
     "stream_format", "modality", "latent_space", "pipeline", "stream", "response_format", "output_format",
     "output_compression", "background", "quality", "style", "moderation", "partial_images", "safety_identifier",
     "complexity", "svg", "", "\0",

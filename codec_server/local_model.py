@@ -88,12 +88,14 @@ class LocalModel:
         service.models.replace(served)
         if any(one.memory for one in served):
             memory = service.admission.working_memory
-            memory.limit = await asyncio.to_thread(self._memory_limit)
+            with_loras = sum(one.model.lora_directory is not None for one in served)
+            reserved = with_loras * self._settings.lora_cache_bytes
+            memory.limit = await asyncio.to_thread(self._memory_limit, reserved)
             self._batches.max_memory = memory.free_for_peaks
         service.lifecycle.transition_to(State.SERVING)
 
-    def _memory_limit(self) -> int | None:
-        """Return the limit on the working memory of jobs in bytes.
+    def _memory_limit(self, reserved: int) -> int | None:
+        """Return the limit on the working memory of jobs in bytes. `reserved` bytes of the free memory are kept free.
 
         Return None if no limit is set and the free memory is unknown.
         """
@@ -102,7 +104,7 @@ class LocalModel:
         limit = self._settings.max_memory_bytes
         free = None if limit is not None or self._device is None else free_memory(self._device.torch_device)
         if free is not None:
-            limit = int(free * FREE_MEMORY_SHARE)
+            limit = max(0, int(free * FREE_MEMORY_SHARE) - reserved)
         size = "any amount" if limit is None else f"at most {limit // MIB} MiB"
         log.info("generations may use %s of memory in addition to the model (CODEC_MAX_MEMORY_MIB)", size)
         return limit

@@ -15,6 +15,7 @@ from core.engine_settings import EngineSettings
 from core.fast_settings import FastSettings
 from core.job_settings import JobSettings
 from core.limit_settings import LimitSettings
+from core.lora_settings import LoraSettings
 from core.operation_settings import OperationSettings
 from core.service_links import service_links
 from core.setting_field import PREFIX, either_variable
@@ -49,6 +50,7 @@ class Settings(
     BatchSettings,
     LimitSettings,
     JobSettings,
+    LoraSettings,
 ):
     """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 

@@ -22,11 +22,13 @@ from core.diffusers_engine.fast_switches import (
     supported_switches,
 )
 from core.diffusers_engine.load_errors import load_failure
+from core.diffusers_engine.lora_support import no_loras_reason
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.quantization import quantization_arguments
+from core.diffusers_engine.request_loras import RequestLoras
 from core.diffusers_engine.schedule import scheduler_checks, step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
@@ -64,6 +66,8 @@ class LoadedModel:
     """The torch device and dtype of the pipelines."""
     prompts: PromptCache = field(default_factory=PromptCache)
     """The embeddings of recent prompts, which all pipelines share."""
+    request_loras: RequestLoras | None = None
+    """The LoRA weights of requests, or None if requests must not contain LoRA weights."""
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode that are on."""
     is_fast: bool = False
@@ -140,14 +144,19 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         for one in {id(variant.pipeline): variant.pipeline for variant in variants}.values():
             one.set_progress_bar_config(disable=True)
             prompts.attach(one)
+        no_loras = no_loras_reason(source, variants, switches)
+        loras = None
+        if no_loras is None and source.lora_directory is not None:
+            loras = RequestLoras(source.lora_directory, prompts, allow_partial=source.allow_partial_loras)
         return LoadedModel(
             variants=variants,
-            info=_describe(variants, source),
+            info=_describe(variants, source, no_loras),
             # A VAE without a scaling factor has latents_mean and latents_std, which decoding applies instead.
             vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=vae_class_of(pipeline.vae),
             device=device,
             prompts=prompts,
+            request_loras=loras,
             switches=switches,
             is_fast=source.is_fast,
         )
@@ -262,7 +271,8 @@ def _from_factory(factory: str) -> Any:
     return function()
 
 
-def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> ModelInfo:
+def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource, no_loras: str | None) -> ModelInfo:
+    """Return the description of a model. `no_loras` is the result of no_loras_reason for this model."""
     name = source.name or str(source.factory)
     if source.name is not None:
         path = Path(locate_model(source))
@@ -301,4 +311,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         prompt_syntaxes=prompt_syntaxes(variants),
         accepts_steps=None if source.role is Role.DECODER else step_check(variants),
         scheduler_checks=checks,
+        request_loras=() if no_loras is None else None,
+        lora_directory=source.lora_directory if no_loras is None else None,
+        no_loras_reason=no_loras,
     )

@@ -1,7 +1,7 @@
 """Check that all weights of a LoRA file were loaded, because diffusers ignores weights that do not fit the model."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,18 +14,21 @@ _SHOWN_KEYS = 3
 
 
 @contextmanager
-def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
+def recorded_keys(pipeline: Any, check: Callable[[Mapping[str, Any]], object] | None = None) -> Iterator[list[str]]:
     """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
 
     The recorded keys have the form "<component>.<module>.lora_A.weight"; diffusers converts the keys in the file to
-    this form.
+    this form. `check` is called with the converted weights, by key, before any of them is loaded.
     """
     keys: list[str] = []
     read = pipeline.lora_state_dict
 
     def record(*arguments: Any, **options: Any) -> Any:
         result = read(*arguments, **options)
-        keys.extend(result[0] if isinstance(result, tuple) else result)
+        weights = result[0] if isinstance(result, tuple) else result
+        if check is not None:
+            check(weights)
+        keys.extend(weights)
         return result
 
     pipeline.lora_state_dict = record
@@ -53,6 +56,41 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
     if not allow_partial:
         raise ModelLoadError(f"{problem}. Set CODEC_PARTIAL_LORAS=true to apply only the keys that fit")
     log.warning("%s; the other keys are applied", problem)
+
+
+def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
+    """Check that `pipeline` can load the LoRA weights `weights` without changing other weights of its components.
+
+    diffusers replaces layers of a transformer if the LoRA weights have more input or output features than a layer,
+    replaces the norms of a transformer, and fuses projections for LoKr weights. None of this can be undone.
+
+    Raises ModelLoadError if diffusers would change other weights, if the shape of LoRA weights does not match their
+    layer, or if the model has none of the layers.
+    """
+    missing = []
+    for key, weight in weights.items():
+        if "lora" not in key or "lora_controlnet" in key or ".lokr_" in key:
+            raise ModelLoadError(f"{key} is not a weight of a LoRA; only LoRA weights are supported")
+        component, _, path = key.partition(".")
+        module_name, _, side = path.rpartition(".lora_")
+        if side not in _SIDES:
+            continue
+        try:
+            module = getattr(pipeline, component).get_submodule(module_name)
+        except AttributeError:
+            missing.append(key)
+            continue
+        axis, features = _SIDES[side]
+        received, expected = weight.shape[axis], getattr(module, "base_layer", module).weight.shape[axis]
+        # Pipelines with this method pad weights for fewer features than the layer has.
+        if received > expected or (received < expected and not hasattr(pipeline, "_maybe_expand_lora_state_dict")):
+            raise ModelLoadError(f"{key} has {received} {features} features, but the layer has {expected}")
+    if missing and len(missing) == len(weights):
+        raise ModelLoadError(f"the model has none of the {len(missing)} layers, for example {missing[0]}")
+
+
+_SIDES = {"A.weight": (1, "input"), "B.weight": (0, "output")}
+"""The axis of the features of the layer, and their kind, for the two weights of a LoRA."""
 
 
 def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:

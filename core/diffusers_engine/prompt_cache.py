@@ -24,13 +24,15 @@ class PromptCache:
     """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
     Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights of the text encoders. The
-    weights of the text encoders do not change after the model is loaded. The cache returns copies, so that a pipeline
-    cannot change the cached tensors. Use the cache only on the device thread.
+    weights of the text encoders change only with the LoRA weights of a request, which `weights` identifies. The cache
+    returns copies, so that a pipeline cannot change the cached tensors. Use the cache only on the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.hits = 0
         self.nbytes = 0
+        self.weights: Hashable = ()
+        """The LoRA weights that are applied to the text encoders, with their scales."""
         self._max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
 
@@ -86,7 +88,11 @@ class PromptCache:
         return found
 
     def get(self, key: Hashable, encode: Callable[[], Embeddings]) -> Any:
-        """Return a copy of the embeddings with the key `key`. If they are not in the cache, call `encode`."""
+        """Return a copy of the embeddings with the key `key` for the current `weights`.
+
+        If the embeddings are not in the cache, call `encode`.
+        """
+        key = (self.weights, key)
         if key in self._entries:
             self.hits += 1
             self._entries.move_to_end(key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from codec_pixels.known_models import EMBEDDED, is_embedded
 from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
+from core.lora_directory import LoraDirectory
 from core.role import Role
 from core.settings import Settings
 from core.switches import Mode, Switches, switches_of
@@ -32,6 +33,8 @@ class ModelSource:
     loras: tuple[LoraSource, ...] = ()
     allow_partial_loras: bool = False
     """Whether to apply LoRA weights of which only a part fits the model."""
+    lora_directory: LoraDirectory | None = None
+    """Directory of the LoRA weights that requests may name."""
     motion_adapter: Path | None = None
     """Folder of a MotionAdapter. An image model with a MotionAdapter can also generate videos."""
     variant: str | None = None
@@ -96,7 +99,10 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
             sources.append(video)
     sources[0] = replace(sources[0], variant=settings.variant)
     switches, is_fast = switches_of(settings), Mode(settings.mode) is Mode.FAST
-    return [replace(source, role=role, switches=switches, is_fast=is_fast) for source in sources]
+    loras = None
+    if settings.lora_dir is not None:
+        loras = LoraDirectory(settings.lora_dir, settings.lora_cache_bytes)
+    return [replace(source, role=role, switches=switches, is_fast=is_fast, lora_directory=loras) for source in sources]
 
 
 def _is_motion_adapter(folder: Path) -> bool:
