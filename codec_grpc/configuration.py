@@ -17,10 +17,12 @@ def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, 
     """Return the hash "sha256:<hex>" of a configuration: `models` with maps and devices, and the library `versions`.
 
     The hash does not depend on measured pixel differences. The hash does not depend on the version of codec-diffusers.
+    The hash does not depend on the names of LoRA files, which can be added and removed while a server runs.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
         model.ClearField("pixel_checks")
+        _clear_lora_names(model.model)
         if model.HasField("acceleration"):
             model.acceleration.ClearField("distance")
     return f"sha256:{hashlib.sha256(compared.SerializeToString(deterministic=True)).hexdigest()}"
@@ -58,9 +60,15 @@ def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
         if served.HasField("acceleration"):
             facts[f"fast mode of {served.model.name}"] = "+".join(served.acceleration.switches) or "on"
         description = pb.ServedModel(model=served.model, decodes=served.decodes, generates=served.generates)
+        _clear_lora_names(description.model)
         digest = hashlib.sha256(description.SerializeToString(deterministic=True)).hexdigest()
         facts[f"description of {served.model.name}"] = digest[:_SHORT]
     return facts
+
+
+def _clear_lora_names(model: pb.ModelInfo) -> None:
+    if model.HasField("request_loras"):
+        model.request_loras.ClearField("names")
 
 
 _SHORT = 12

@@ -22,6 +22,7 @@ from codec_ray.replica import ModelReplica
 from codec_wire.errors import InvalidSettings
 from core.batch_settings import BatchSettings
 from core.fast_settings import FastSettings
+from core.lora_settings import LoraSettings
 from core.settings import Settings, read_settings
 
 DEPLOYMENT = "DiffusersModel"
@@ -73,6 +74,7 @@ REPLICA_SETTINGS = (
     "threads",
     *FastSettings.model_fields,
     *BatchSettings.model_fields,
+    *LoraSettings.model_fields,
     "public_url",
     "max_memory_mib",
     "request_timeout_s",

@@ -10,6 +10,9 @@ from core.model import ModelInfo
 _SHOWN_NAMES = 10
 """Maximum number of available names in a message."""
 
+_COMPARED_NAMES = 500
+"""Maximum number of names with which an unknown name is compared, because comparing many names takes long."""
+
 
 def require_loras(model: ModelInfo, loras: Sequence[RequestLora]) -> None:
     """Check that requests for `model` may contain `loras`, and that the server has LoRA weights with these names.
@@ -35,7 +38,7 @@ def require_loras(model: ModelInfo, loras: Sequence[RequestLora]) -> None:
 
 def unknown_lora(index: int, name: str, available: Sequence[str]) -> InvalidRequest:
     """Return the error for entry `index` of the field `loras`, whose name `name` is not in `available`."""
-    similar = get_close_matches(name, available, n=3)
+    similar = get_close_matches(name, available[:_COMPARED_NAMES], n=3)
     if similar:
         hint = f"did you mean {' or '.join(map(repr, similar))}?"
     elif available:

@@ -12,7 +12,18 @@ from codec_server.flags import replace_flags, settings_flags
 from core.setting_field import PREFIX
 
 LOCAL_PANEL = "Model in this process (without --server and --grpc)"
-SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
+SETTINGS = (
+    "model",
+    "variant",
+    "latent_space",
+    "models_dir",
+    "lora_dir",
+    "allow_pickle",
+    "device",
+    "dtype",
+    "threads",
+    "log_level",
+)
 """Settings of the model that a command runs in this process."""
 LOG_LEVEL = "warning"
 """Default log level. The commands print results, so log messages about normal operation are not needed."""

@@ -3,6 +3,7 @@
 import importlib
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from codec_pixels.device import Device
 from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import VAE_DECODERS, vae_class_of
-from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
+from codec_wire.errors import CodecError, InvalidRequest, InvalidSettings, ModelLoadError
 from core.acceleration import Acceleration
 from core.diffusers_engine.decoder_pipeline import load_decoder
 from core.diffusers_engine.families import Family, family_of
@@ -95,6 +96,17 @@ class LoadedModel:
     def acceleration(self) -> Acceleration:
         """The mode and the switches of the model, without the measured effect of the switches on images."""
         return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
+
+    def applied_loras(self, plan: StreamPlan) -> AbstractContextManager[None]:
+        """Return a context manager that applies the LoRA weights of `plan`. Use it only on the device thread.
+
+        See RequestLoras.applied.
+        """
+        if not plan.loras:
+            return nullcontext()
+        if self.request_loras is None:
+            raise InvalidRequest("loras", f"is not supported by {plan.model}")
+        return self.request_loras.applied(self.variant_for(plan).pipeline, plan.loras)
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
         """Return the pipeline for the modality and the kinds of input of `plan`.

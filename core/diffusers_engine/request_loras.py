@@ -74,9 +74,6 @@ class RequestLoras:
         `pipeline` is one of the pipelines of the model. Raises InvalidRequest if LoRA weights are missing, broken or
         too large, or if they do not fit the model. The error names the entry of the request field `loras`.
         """
-        if not loras:
-            yield
-            return
         files = [self._find(index, lora.name) for index, lora in enumerate(loras)]
         try:
             adapters = self._load_all(pipeline, files)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from codec_pixels.vae_encoding import draw_sample
-from codec_wire.errors import CodecError, InvalidRequest, ModelLoadError, OutOfMemory
+from codec_wire.errors import CodecError, ModelLoadError, OutOfMemory
 from codec_wire.latents import Modality
 from core.decode_plan import DecodePlan
 from core.diffusers_engine.batch import Batch, BatchMember, PreviewListener, StepListener, merge_arguments
@@ -65,11 +65,7 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
     preview listener raises a CodecError. Raises the error of a member if all members have left the batch.
     """
     plan = members[0].plan
-    if not plan.loras:
-        return _sample_batch(model, members)
-    if model.request_loras is None:
-        raise InvalidRequest("loras", f"is not supported by {plan.model}")
-    with memory_guard(plan), model.request_loras.applied(model.variant_for(plan).pipeline, plan.loras):
+    with memory_guard(plan), model.applied_loras(plan):
         return _sample_batch(model, members)
 
 

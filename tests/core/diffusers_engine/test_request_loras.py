@@ -131,7 +131,8 @@ def unload(generate: Sampler, thread: DeviceThread) -> None:
     """Unload all LoRA weights of requests."""
     loras = generate.model.request_loras
     assert loras is not None
-    thread.submit(lambda: [loras._delete(key) for key in list(loras._adapters)]).result()
+    for key in list(loras._adapters):
+        thread.submit(loras._delete, key).result()
 
 
 def test_merged_loras_of_the_settings_stay_applied(tmp_path: Path, device: Device, device_thread: DeviceThread) -> None:
@@ -153,7 +154,7 @@ def test_merged_loras_of_the_settings_stay_applied(tmp_path: Path, device: Devic
 def test_input_image_uses_the_loras(tmp_path: Path, device: Device, device_thread: DeviceThread) -> None:
     write_lora(tmp_path, "ink", seed=1, targets=UNET_AND_TEXT)
     generate = Sampler(load_with_loras(tmp_path, device), device_thread)
-    fields = {"image": sample_image(0), "strength": 1.0}
+    fields: dict[str, Any] = {"image": sample_image(0), "strength": 1.0}
     plain = generate(**fields)
     changed = generate({"ink": 1.0}, **fields)
     assert not torch.equal(changed, plain)
