@@ -48,6 +48,7 @@ Requests and results
 Data
     strategies          Hypothesis strategies for latents, headers, frames and streams
     latent_streams      streams of random latents, as clients send them
+    loras               LoRA files with random weights, and models that load them for requests
     sample_stream       a short valid stream without randomness
     dictionaries        latent-space maps with a zstd dictionary
     chart_values        values of the Helm chart
