@@ -23,9 +23,6 @@ def require_prompt_syntax(request: GenerationRequest, model: ModelInfo) -> str |
             f"{COMPEL_SYNTAX} needs the text encoders of Stable Diffusion 1, 2 or XL, and on the server the extra "
             "`weighting` (pip install -c constraints.txt '.[weighting]')",
         )
-    if request.loras:
-        # The weights of a LoRA may change the text encoders.
-        raise InvalidRequest("prompt_syntax", f"must be {PLAIN_SYNTAX} with loras, got {request.prompt_syntax}")
     if request.extra is not None and request.extra.clip_skip is not None:
         raise InvalidRequest(
             "extra.clip_skip",

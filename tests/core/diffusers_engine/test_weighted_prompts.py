@@ -36,6 +36,7 @@ from core.probe import probe_request
 from tests.support.batches import TOLERANCE
 from tests.support.factories import load_from_factory
 from tests.support.families.cases import CASES, pipeline_class_name
+from tests.support.loras import UNET_AND_TEXT, load_with_loras, write_lora
 from tests.support.pipeline_pixels import bundle_with_dtype
 from tests.support.tiny_sd import TEXT_WIDTH, build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
@@ -232,3 +233,33 @@ def test_prompt_without_weights_has_the_embeddings_of_the_pipeline(
     for one, expected in zip(found, plain, strict=False):
         assert one is not None
         assert torch.equal(one, expected)
+
+
+def test_loras_of_a_request_change_the_embeddings(tmp_path: Path, device: Device, device_thread: DeviceThread) -> None:
+    file = write_lora(tmp_path, "ink", seed=1, targets=UNET_AND_TEXT)
+    model = load_with_loras(tmp_path, device)
+    loras: dict[str, Any] = {"loras": ({"name": "ink", "scale": 0.5},)}
+
+    def expected() -> Tensor:
+        pipeline = build_pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="ink")
+        pipeline.set_adapters(["ink"], [0.5])
+        found = CompelForSD(pipeline)(LONG, negative_prompt="")
+        output = pipeline(
+            prompt_embeds=found.embeds,
+            negative_prompt_embeds=found.negative_embeds,
+            width=64,
+            height=64,
+            num_inference_steps=3,
+            generator=torch.Generator().manual_seed(5),
+            output_type="latent",
+        )
+        images: Tensor = output.images
+        return images
+
+    plans = [plan_of(model, LONG, prompt_syntax="compel", **fields) for fields in (loras, {}, loras)]
+    with_lora, without, again = (latents_of(device_thread, model, one) for one in plans)
+    assert torch.equal(with_lora, device_thread.submit(expected).result())
+    assert torch.equal(with_lora, again)
+    assert not torch.equal(with_lora, without)
