@@ -152,6 +152,8 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "LatentConsistencyModelImg2ImgPipeline": _DIVIDED,
     "AuraFlowPipeline": LatentScaling(_divide, _times_factor, upcast=True),
     "CogView4Pipeline": _DIVIDED,
+    "Kandinsky5T2IPipeline": _DIVIDED,
+    "Kandinsky5I2IPipeline": _DIVIDED,
 }
 """Scaling of each pipeline class that does not use the scaling in VAE_SCALINGS, keyed by the name of the class.
 

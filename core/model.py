@@ -131,6 +131,11 @@ class ModelInfo:
     """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1
     """The number of video frames must be 1 more than a multiple of this number."""
+    min_frames: int = 1
+    """Minimum number of video frames.
+
+    In a gateway, the value is 1, because the upstream server checks the number of frames.
+    """
     modes: tuple[GenerationMode, ...] = ()
     """Supported input combinations. If `modes` is empty, each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
@@ -187,10 +192,10 @@ class ModelInfo:
     def nearest_num_frames(self, num_frames: int) -> int:
         """Return the supported number of video frames that is nearest to `num_frames`.
 
-        The result is at most `limits.max_frames`.
+        The result is at least `min_frames` and at most `limits.max_frames`.
 
         If two supported numbers are equally near to `num_frames`, return the larger number.
         """
         multiple, limit = self.frame_multiple, self.limits.max_frames
-        nearest = 1 + max(0, int((num_frames - 1) / multiple + 0.5)) * multiple
+        nearest = max(self.min_frames, 1 + max(0, int((num_frames - 1) / multiple + 0.5)) * multiple)
         return min(nearest, limit - (limit - 1) % multiple)

@@ -315,6 +315,10 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
     if request.num_frames is None:
         return fps, model.nearest_num_frames(DEFAULT_NUM_FRAMES)
     _require_at_most("frames", request.num_frames, limit)
+    if request.num_frames < model.min_frames:
+        raise InvalidRequest(
+            "frames", f"must be at least {model.min_frames} for {model.name}, got {request.num_frames}"
+        )
     if (request.num_frames - 1) % model.frame_multiple:
         nearest = model.nearest_num_frames(request.num_frames)
         raise InvalidRequest(

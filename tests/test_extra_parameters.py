@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -105,7 +106,8 @@ def called(name: str, case: Case, planned: StreamPlan, arguments: dict[str, Any]
     generator = torch.Generator("cpu").manual_seed(SEED)
     with with_text_model(pipeline):
         output = pipeline(**given, num_inference_steps=STEPS, generator=generator, output_type="latent")
-    return FAMILIES[pipeline_class_name(name)].latents(pipeline, output, planned)
+    latents = SimpleNamespace(images=output[0], frames=output[0])
+    return FAMILIES[pipeline_class_name(name)].latents(pipeline, latents, planned)
 
 
 @pytest.mark.slow

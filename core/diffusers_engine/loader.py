@@ -317,6 +317,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource, no_lor
         renders=source.role is not Role.GENERATOR and vae_class_of(pipeline.vae) in VAE_DECODERS,
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
+        min_frames=1 + (geometry.min_latent_frames - 1) * temporal,
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
         schedulers=tuple(checks),

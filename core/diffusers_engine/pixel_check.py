@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from codec_pixels.vae import VAE_DECODERS, decode_latents, to_uint8, vae_class_of
 from codec_wire.errors import ModelLoadError
+from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
@@ -133,7 +134,7 @@ def pipeline_pixels(variant: PipelineVariant, plan: StreamPlan) -> NDArray[np.ui
     images = decode_inputs(plan)
     with memory_guard(plan), _without_steps_after_decoding(variant.pipeline):
         output = call_pipeline(variant, plan, images, "np", Job())
-    pixels = output.images if hasattr(output, "images") else output.frames[0]
+    pixels = output[0] if plan.modality is Modality.IMAGE else output[0][0]
     return to_uint8(np.asarray(pixels))
 
 

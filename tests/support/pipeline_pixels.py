@@ -60,7 +60,7 @@ def expected_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
     generator = torch.Generator("cpu").manual_seed(SEED)
     case.prepare(pipeline)
     output = pipeline(**arguments, num_inference_steps=STEPS, generator=generator, output_type="np")
-    pixels = output.images if case.num_frames is None else output.frames[0]
+    pixels = output[0] if case.num_frames is None else output[0][0]
     return (np.asarray(pixels) * 255).round().astype(np.uint8)
 
 

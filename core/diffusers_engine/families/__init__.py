@@ -9,13 +9,14 @@ from core.diffusers_engine.families.family import Family, Geometry
 from core.diffusers_engine.families.flux import FLUX_FAMILIES
 from core.diffusers_engine.families.images import IMAGE_FAMILIES
 from core.diffusers_engine.families.inference import inferred_family
+from core.diffusers_engine.families.kandinsky import KANDINSKY_FAMILIES
 from core.diffusers_engine.families.language_models import LANGUAGE_MODEL_FAMILIES
 from core.diffusers_engine.families.videos import VIDEO_FAMILIES
 from core.diffusers_engine.families.wan import WAN_FAMILIES
 
 __all__ = ["FAMILIES", "Family", "Geometry", "family_named", "family_of"]
 
-_ROWS = (*IMAGE_FAMILIES, *FLUX_FAMILIES, *LANGUAGE_MODEL_FAMILIES, *VIDEO_FAMILIES, *WAN_FAMILIES)
+_ROWS = (*IMAGE_FAMILIES, *FLUX_FAMILIES, *LANGUAGE_MODEL_FAMILIES, *VIDEO_FAMILIES, *WAN_FAMILIES, *KANDINSKY_FAMILIES)
 FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in _ROWS}
 
 

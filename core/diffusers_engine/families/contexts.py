@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from codec_wire.errors import InvalidRequest, truncated_repr
+from core.diffusers_engine.call_signature import call_defaults
 from core.plan import StreamPlan
 
 
@@ -47,3 +49,37 @@ def area_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
         yield
     finally:
         pipeline.default_sample_size = default
+
+
+@contextmanager
+def resolution_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
+    """Make Kandinsky 5 generate an image in the size of `plan`, which may differ from the sizes that it lists."""
+    listed = pipeline.resolutions
+    pipeline.resolutions = [(plan.width, plan.height)]
+    try:
+        yield
+    finally:
+        pipeline.resolutions = listed
+
+
+@contextmanager
+def resolution_for_edits_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
+    """See resolution_of_plan. Raises InvalidRequest if a prompt is so long that the pipeline would shorten it.
+
+    The pipeline cannot shorten prompts, because the token for the input image is at the end.
+    """
+    limit = int(call_defaults(pipeline)["max_sequence_length"])
+    processor = pipeline.tokenizer
+    patches = processor.image_processor.get_number_of_image_patches(plan.height // 2, plan.width // 2)
+    image_tokens = patches // processor.image_processor.merge_size**2
+    for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt or "")):
+        tokens = len(processor.tokenizer(pipeline.prompt_template.format(text)).input_ids) - 1 + image_tokens
+        excess = tokens - int(pipeline.prompt_template_encode_start_idx) - limit
+        if excess > 0:
+            raise InvalidRequest(
+                field,
+                f"must be {excess} tokens shorter for {plan.model}, whose limit of {limit} tokens includes "
+                f"{image_tokens} for the input image, got {truncated_repr(text)}",
+            )
+    with resolution_of_plan(pipeline, plan):
+        yield

@@ -85,6 +85,8 @@ class Geometry:
     """Function that returns whether the pipeline generates only the default size."""
     max_frames: Callable[[Any], int | None] = _no_limit
     """Function that returns the maximum number of video frames, or None if there is no maximum."""
+    min_latent_frames: int = 1
+    """Minimum number of latent frames of a video."""
 
     def limits(self, pipeline: Any) -> RequestLimits:
         """Return the default limits of a request, reduced to what `pipeline` can generate."""

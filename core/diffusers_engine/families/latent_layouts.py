@@ -77,3 +77,15 @@ def packed_video(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
         pipeline.transformer_temporal_patch_size,
     )
     return latents[0].transpose(0, 1)
+
+
+def channels_last_video(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
+    """Convert the latents [B, F, H, W, C] of a video."""
+    latents: Tensor = output.frames[0]
+    return latents.permute(0, 3, 1, 2)
+
+
+def channels_last_image(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
+    """Convert the latents [B, 1, H, W, C] of an image."""
+    latents: Tensor = output.images[:, 0]
+    return latents.permute(0, 3, 1, 2)

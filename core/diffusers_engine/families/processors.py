@@ -13,13 +13,14 @@ def no_components(_folder: Path) -> dict[str, Any]:
     return {}
 
 
-def qwen_processor(folder: Path) -> dict[str, Any]:
+def qwen_processor(folder: Path, name: str = PROCESSOR) -> dict[str, Any]:
     """Return the processor of Qwen2-VL in the model directory `folder`, or an empty dictionary.
 
-    If torchvision is installed, the dictionary is empty, and `from_pretrained` loads the processor.
+    `name` is the name of the component. If torchvision is installed, the dictionary is empty, and `from_pretrained`
+    loads the processor.
     """
     if importlib.util.find_spec("torchvision") is not None:
         return {}
     from core.diffusers_engine.image_text_processor import ImageTextProcessor  # noqa: PLC0415 - takes seconds
 
-    return {PROCESSOR: ImageTextProcessor.from_pretrained(folder / PROCESSOR)}
+    return {name: ImageTextProcessor.from_pretrained(folder / name)}

@@ -16,7 +16,7 @@ from core.engine import Job
 from core.plan import StreamPlan, plan
 from core.probe import sample_image
 from tests.support.factories import load_built
-from tests.support.families import images, newer_images, newer_videos, qwen, videos, wan
+from tests.support.families import images, kandinsky, newer_images, newer_videos, qwen, videos, wan
 from tests.support.pipeline_pixels import bundle_with_dtype
 
 VIDEO: dict[str, Any] = {"modality": Modality.VIDEO, "frames": 5}
@@ -68,6 +68,34 @@ def test_largest_request_works_and_a_larger_one_is_refused(
     assert latents.isfinite().all()
     with pytest.raises(InvalidRequest, match=f"^{message}"):
         plan_of(model, largest | beyond)
+
+
+def test_shortest_video_works_and_a_shorter_one_is_refused(device: Device) -> None:
+    pytest.importorskip("ftfy")
+    model = load_built(kandinsky.build_kandinsky_image_to_video(), device)
+    fields = VIDEO | {"frames": 17, "image": sample_image(0)}
+    assert sample(model, plan_of(model, fields), Job(), lambda _done, _total: None).isfinite().all()
+    with pytest.raises(InvalidRequest, match="^frames: must be at least 17 for .*, got 13"):
+        plan_of(model, fields | {"frames": 13})
+    assert (
+        plan_of(model, {"modality": Modality.VIDEO, "image": sample_image(0), "duration_seconds": 0.1}).num_frames == 17
+    )
+
+
+def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device) -> None:
+    pytest.importorskip("ftfy")
+    pipeline = kandinsky.build_kandinsky_edit()
+    model, processor = load_built(pipeline, device), pipeline.tokenizer
+    template = len(processor.tokenizer(pipeline.prompt_template.format("")).input_ids)
+    longest = 1024 + pipeline.prompt_template_encode_start_idx - template + 1 - 4  # the image has 4 tokens
+    fields = {"image": sample_image(0)}
+
+    def latents_of(letters: int) -> Any:
+        return sample(model, plan_of(model, fields | {"prompt": "a" * letters}), Job(), lambda _done, _total: None)
+
+    assert latents_of(longest).isfinite().all()
+    with pytest.raises(InvalidRequest, match="^prompt: must be 1 tokens shorter for .* includes 4 for the input image"):
+        latents_of(longest + 1)
 
 
 def test_default_number_of_frames_is_within_the_limit(device: Device) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.support.families import flux, images, ltx2, newer_images, newer_videos, qwen, videos, wan
+from tests.support.families import flux, images, kandinsky, ltx2, newer_images, newer_videos, qwen, videos, wan
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -155,6 +155,19 @@ CASES: dict[str, Case] = {
         lambda: videos.build_ltx(timestep_conditioning=True), {"frame_rate": 12}, num_frames=17, latent_frames=3
     ),
     "LTXImageToVideoPipeline": Case(videos.build_ltx, {"frame_rate": 12}, IMAGE, num_frames=17, latent_frames=3),
+    "Kandinsky5T2VPipeline": Case(kandinsky.build_kandinsky_video, num_frames=9, latent_frames=3, requires=FTFY),
+    "Kandinsky5I2VPipeline": Case(
+        kandinsky.build_kandinsky_image_to_video, {}, IMAGE, num_frames=17, latent_frames=5, requires=FTFY
+    ),
+    "Kandinsky5T2IPipeline": Case(kandinsky.build_kandinsky_image, requires=FTFY, prepare=kandinsky.allow_test_size),
+    "Kandinsky5I2IPipeline": Case(
+        kandinsky.build_kandinsky_edit,
+        {},
+        IMAGE,
+        caches_prompt=False,
+        requires=FTFY,
+        prepare=kandinsky.allow_test_size,
+    ),
     "HunyuanVideoPipeline": Case(videos.build_hunyuan, num_frames=9, latent_frames=3),
 }
 """Cases by the name of the pipeline class, with a variant after a comma."""
