@@ -62,10 +62,12 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
         name="", latent_space="", latent_channels=0, spatial_factor=0, size_multiple=0, default_size=(0, 0)
     )
     unchanged = [field.name for field in fields(sent) if getattr(sent, field.name) == getattr(defaults, field.name)]
-    # Not sent: a gateway has neither a VAE nor a scheduler nor LoRA files.
+    # Not sent: a gateway has neither a VAE nor a scheduler nor LoRA files, and its upstream server checks the size.
     assert unchanged == [
         "renders",
         "unproven_pixels",
+        "max_pixels",
+        "has_fixed_size",
         "accepts_steps",
         "scheduler_checks",
         "lora_directory",
