@@ -19,7 +19,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Context(Protocol):
-    """Interface that the gRPC contexts of two servers share: this package's server and Ray Serve's gRPC proxy."""
+    """Interface of the gRPC context of a call, both in this package's server and in the gRPC proxy of Ray Serve."""
 
     def invocation_metadata(self) -> Any:
         """Return the metadata that the client sent."""
@@ -29,7 +29,10 @@ class Context(Protocol):
 
 
 class Call:
-    """The metadata of one call. The called gRPC method sets `response_metadata` before it yields the first message."""
+    """The request metadata and the response metadata of one gRPC call.
+
+    The called gRPC method must set `response_metadata` before the method yields the first message.
+    """
 
     def __init__(self, context: Context) -> None:
         self._received = dict(context.invocation_metadata() or ())
@@ -73,7 +76,7 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
 
 
 def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:
-    """Return the deadline of a job: now plus the smaller of the two times `timeout_s` and `remaining_s`.
+    """Return the time by which a job must end: `timeout_s` or `remaining_s` from now, whichever is shorter.
 
     `timeout_s` is the time that the server allows. `remaining_s` is the time that the client waits, or None if the
     client sets no limit.

@@ -14,10 +14,12 @@ LATENT_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 
 
 def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, str]) -> str:
-    """Return the hash "sha256:<hex>" of a configuration: `models` with maps and devices, and the library `versions`.
+    """Return the hash "sha256:<hex>" of a server's configuration.
 
-    The hash does not depend on measured pixel differences. The hash does not depend on the version of codec-diffusers.
-    The hash does not depend on the names of LoRA files, which can be added and removed while a server runs.
+    The configuration consists of the served `models`, with the map and the device of each model, and of the library
+    `versions`. The hash does not depend on measured pixel differences. The hash does not depend on the version of
+    codec-diffusers. The hash does not depend on the names of LoRA files, which can be added and removed while a server
+    runs.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
@@ -72,7 +74,7 @@ def _clear_lora_names(model: pb.ModelInfo) -> None:
 
 
 _SHORT = 12
-"""Number of hexadecimal digits to which a hash is shortened if it is only compared with other hashes."""
+"""Number of hexadecimal digits to which a hash is shortened if the hash is only compared with other hashes."""
 
 
 def health_service(info: pb.GetServerInfoResponse) -> str:

@@ -40,7 +40,8 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 class ErrorBoundary(ServerInterceptor):
     """Interceptor that checks API keys and admission, and converts exceptions to gRPC statuses.
 
-    Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys, or None if no key is required.
+    Clients receive the message of a CodecError, but never the message of any other exception. `api_keys` are the
+    accepted keys, or None if no key is required.
     """
 
     def __init__(self, service: LatentService, api_keys: ApiKeys | None = None) -> None:
@@ -134,9 +135,9 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""Constructor of a method handler, and name of the handler attribute that contains the method.
+"""For each kind of gRPC method: the constructor of a handler, and the name of the handler's attribute with the method.
 
-A key is the pair (whether the requests are a stream, whether the responses are a stream).
+Each key of this dictionary is a pair of Booleans: whether the client streams, and whether the server streams.
 """
 
 

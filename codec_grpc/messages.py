@@ -1,4 +1,4 @@
-"""Conversion of requests, plans, models and states from and to protobuf messages."""
+"""Conversion of requests, plans, models and states to protobuf messages, and of protobuf messages to these objects."""
 
 from dataclasses import asdict, fields
 from typing import Any

@@ -9,7 +9,7 @@ FORMATS: Mapping[int, PixelFormat] = {
     pb.PIXEL_FORMAT_UNSPECIFIED: PixelFormat.RGB,
     **{pb.PixelFormat.Value(f"PIXEL_FORMAT_{found.name}"): found for found in PixelFormat},
 }
-"""Pixel format by the number of its protobuf enum value."""
+"""Dictionary of the pixel formats, keyed by the number of the protobuf enum value."""
 
 
 def format_to_message(pixel_format: PixelFormat) -> pb.PixelFormat.ValueType:

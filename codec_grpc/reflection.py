@@ -18,7 +18,7 @@ SERVICE_NAME_V1 = f"{_V1}.ServerReflection"
 def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> None:
     """Add the reflection service in the versions v1 and v1alpha to `server`.
 
-    The reflection service lists `service_names` and itself.
+    The reflection service lists the services `service_names` and the reflection service.
     """
     _register_v1_schema()
     names = (*service_names, reflection.SERVICE_NAME, SERVICE_NAME_V1)

@@ -21,8 +21,8 @@ from core.service import LatentService
 COMPRESSION_KEY = "codec-compression"
 """Request metadata key that selects the compression of response messages.
 
-Handlers cannot read the encoding of the request message, and every client lists gzip in its accepted encodings. Without
-the key `codec-compression`, a handler could not detect whether a client wants compression.
+Without the key `codec-compression`, a handler could not detect whether a client wants compression. A handler cannot
+read how the request message was compressed. Every client accepts gzip, even if the client does not want compression.
 """
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
@@ -46,7 +46,7 @@ class LatentServicer(LatentServiceServicer):
     ) -> None:
         """Stream one generation.
 
-        The client's deadline or cancellation stops the generation within one sampling step.
+        After the client's deadline or a cancellation, the generation stops within one sampling step.
         """
         call = Call(context)
         compression = _compression(call.received(COMPRESSION_KEY))
@@ -59,7 +59,7 @@ class LatentServicer(LatentServiceServicer):
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: Context
     ) -> None:
-        """Decode a latent stream to pixels. A cancelled call ends after the frame that is being decoded."""
+        """Decode a latent stream to pixels. A cancelled call ends as soon as the current frame has been decoded."""
         call, job = Call(context), self._job(context)
         await send_messages(decode(self._service, request_iterator, call, job), call, context, job)
 

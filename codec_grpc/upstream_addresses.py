@@ -60,7 +60,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def channel_target(addresses: Sequence[str]) -> str:
-    """Return the target of a gRPC channel to all `addresses`, each IP:PORT.
+    """Return the target of a gRPC channel that connects to all `addresses`. Each address has the form IP:PORT.
 
     All addresses of a gRPC target must have the same IP version. If `addresses` contains both IPv4 and IPv6 addresses,
     the IPv4 addresses are written as IPv6 addresses (RFC 4291).

@@ -24,9 +24,10 @@ if TYPE_CHECKING:  # the generated module defines the class only in its type stu
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Maximum delays, in seconds, before a call is repeated because its server was not ready.
+"""Maximum delays in seconds before the first and each further repetition of a call whose server was not ready.
 
-During the delay, a health check usually excludes the server that was not ready.
+During the delay, a health check usually excludes the server that was not ready, so that the repeated call goes to
+another server.
 """
 
 
@@ -83,7 +84,11 @@ class UpstreamCalls:
                 raise job.reason
 
     def _start(self, method: str, request: Any, job: Job) -> Any:
-        """Start a call whose metadata contain the gateway's API key, the request's id and the request's trace."""
+        """Start a call of the gRPC method `method`.
+
+        The metadata of the call contain the API key of the gateway, the id of the request, and the trace of the
+        request.
+        """
         if self._stub is None:
             raise NotReady("no upstream server has been ready at any time since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]

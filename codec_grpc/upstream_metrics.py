@@ -1,4 +1,7 @@
-"""Metrics of a gateway about its upstream servers. Each upstream server counts its own requests."""
+"""Metrics of a gateway about its upstream servers.
+
+The gateway metrics in this module do not count requests, because each upstream server counts its own requests.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 

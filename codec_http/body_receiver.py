@@ -23,13 +23,13 @@ PAUSE_TIMEOUT_S = 20.0
 class Body:
     """A received request body.
 
-    The body is stored in pieces until it is complete. A single buffer that grows would be copied to new places, and the
-    memory between them would not be returned to the operating system.
+    The body is stored in pieces until it is complete. A single growing buffer would be copied to a new place in memory
+    several times. The memory at the old places would not be returned to the operating system.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        """Number of received bytes."""
+        """Number of bytes of the body that were received so far."""
         self._pieces: list[bytearray] = []
 
     def append(self, piece: bytes) -> None:
@@ -41,7 +41,10 @@ class Body:
             self._pieces.append(bytearray(piece))
 
     def take(self) -> bytes:
-        """Return the body and free the pieces. Call this method once."""
+        """Return the body and free the received pieces.
+
+        Call this method only once, because a second call returns no data.
+        """
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data

@@ -1,4 +1,7 @@
-"""HTTP connections, and the server object that creates connections. The classes extend classes of aiohttp."""
+"""HTTP connections, and the server object that creates connections.
+
+The classes in this module extend the classes that aiohttp uses for connections and servers.
+"""
 
 import asyncio
 import logging
@@ -139,7 +142,7 @@ class Connection(web.RequestHandler):
             self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        """Receive no more data until the turn of this connection."""
+        """Stop receiving data until it is the turn of this connection."""
         if not self._waits_for_turn:
             self._waits_for_turn = True
             self._pause_transport_reading()
@@ -165,10 +168,10 @@ class Connection(web.RequestHandler):
 
         A client that sends no more data has closed either the whole connection or only its sending side. If the whole
         connection is closed, the request must be cancelled. If only the sending side is closed, the client still waits
-        for the response. To detect which side is closed, the server sends bytes that do not change the meaning of the
-        response. If the client has closed the whole connection, the client's operating system answers the bytes with a
-        reset, which the server detects. If the server cannot send any bytes without changing the response, the server
-        closes the connection.
+        for the response. To detect whether the whole connection is closed, the server sends bytes that do not change
+        the meaning of the response. If the client has closed the whole connection, the client's operating system
+        answers the bytes with a reset, which the server detects. If the server cannot send any bytes without changing
+        the response, the server closes the connection.
         """
         if self._rest is not None:
             self._rest.feed_eof()
@@ -225,12 +228,12 @@ class ConnectionServer(web.Server):
         self._turns = ReadTurns(self._loop)
 
     def __call__(self) -> Connection:
-        """Return a protocol for a new connection."""
+        """Return the asyncio protocol object that handles a new connection."""
         return Connection(self, self._loop, self.limits, self._turns)
 
 
 class ConnectionRunner(web.AppRunner):
-    """Runner whose server is a ConnectionServer."""
+    """An aiohttp AppRunner whose server is a ConnectionServer."""
 
     def __init__(self, app: web.Application, limits: ConnectionLimits, *, shutdown_timeout: float) -> None:
         super().__init__(app, shutdown_timeout=shutdown_timeout)

@@ -18,15 +18,15 @@ PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 _READABLE_BY = web.RequestKey("readable_by", str)
-"""Request key whose value is the origin that may read the response, or "*" if every origin may read the response."""
+"""Key under which a request stores the origin that may read the response. The value "*" stands for every origin."""
 
 
 @web.middleware
 async def require_allowed_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a request whose Host or Origin header is not allowed, before the request has any effect.
 
-    CORS headers alone do not protect the server, because browsers send some cross-origin requests without a preflight
-    request and only hide the response from the page. Raises Forbidden if the Host or Origin header is not allowed.
+    CORS headers alone do not protect the server. Browsers send some cross-origin requests without a preflight request,
+    and only hide the response from the page. Raises Forbidden if the Host or Origin header is not allowed.
     """
     policy = request.app[ORIGIN_POLICY]
     host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)

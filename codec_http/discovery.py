@@ -1,4 +1,4 @@
-"""Handlers for paths below /.well-known/codec, which serve latent-space maps, static scales and dictionaries."""
+"""Handlers that serve latent-space maps, static scales, zstd dictionaries and decoders below /.well-known/codec."""
 
 from collections.abc import Callable
 

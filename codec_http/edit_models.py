@@ -78,7 +78,7 @@ class EditBody(RenderedImagesBody):
 EDIT_TEXT_FIELDS = frozenset(
     name for name, field in EditBody.model_fields.items() if field.annotation in (str, str | None)
 )
-"""Fields whose values in a form are text, even if the text is a number."""
+"""Names of the fields whose values in a form are kept as text, even if the text looks like a number."""
 
 
 def edit_fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Error responses, and the middleware that creates them and logs every request."""
+"""Error responses, and the middleware that creates error responses and logs every request."""
 
 import asyncio
 import logging
@@ -76,7 +76,10 @@ def error_response(error: BaseException) -> web.Response:
 
 
 def malformed_request_response(error: BaseException, message: str) -> web.Response:
-    """Return the response to a request that aiohttp's parser rejected with `error`, whose text is `message`."""
+    """Return the response to a request that aiohttp's parser rejected with the exception `error`.
+
+    `message` is the text of the exception `error`.
+    """
     if isinstance(error, LineTooLong):
         if error.args[1] == MAX_LINE_BYTES:
             status, part, limit = HTTPStatus.REQUEST_URI_TOO_LONG, "line", MAX_LINE_BYTES

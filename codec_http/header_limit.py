@@ -16,7 +16,10 @@ Headers can be long, because browsers send the cookies of all servers on localho
 """
 
 Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
-"""Result of feed_data(): new messages with their payloads, whether the protocol was upgraded, and unparsed bytes."""
+"""Type of the result of feed_data().
+
+The result contains new messages with payloads, whether the protocol was upgraded, and the unparsed bytes.
+"""
 
 
 class LimitedRequestParser:
@@ -31,7 +34,10 @@ class LimitedRequestParser:
         self.header_bytes = 0
         """Number of received bytes of a header that is not yet complete."""
         self._possible_bytes = 0
-        """Size of the piece in which the last header ended. The piece may contain the start of the next header."""
+        """Size in bytes of the piece of data in which the last header ended.
+
+        This piece of data may also contain the start of the next header.
+        """
 
     @property
     def in_body(self) -> bool:

@@ -12,7 +12,7 @@ from codec_wire.server_sent_events import ERROR, server_sent_event
 
 
 class InputTokens(ResponseModel):
-    """Number of input tokens for images and for text."""
+    """Counts of input tokens: one count for images, and one count for text."""
 
     image_tokens: int = Field(default=0, description="Always 0.")
     text_tokens: int = Field(default=0, description="Always 0.")

@@ -34,10 +34,10 @@ from core.plan import StreamPlan
 async def stream_images(
     request: web.Request, body: RenderedImagesBody, plans: Sequence[StreamPlan]
 ) -> web.StreamResponse:
-    """Run `plans`, one for each image of the request `body`, and write each event as soon as it is available.
+    """Generate one image of the request `body` with each of `plans`.
 
-    If an error occurs after the sampling of the first image has started, the error is sent as the last event. Raises a
-    CodecError if the first image fails before it is sampled.
+    Each event is written as soon as the event is available. If an error occurs after the sampling of the first image
+    has started, the error is sent as the last event. Raises a CodecError if the first image fails before it is sampled.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

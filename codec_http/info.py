@@ -126,7 +126,10 @@ def _decoders(request: web.Request, decoder: DecoderFile | None) -> list[Decoder
 
 
 def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
-    """Return the encoding pipelines of the first model that generates `modality`, or [] if no model generates it."""
+    """Return the encoding pipelines of the first model that generates `modality`.
+
+    Return [] if no model generates `modality`.
+    """
     for instance in models:
         if modality in instance.model.modalities:
             return [pipeline.name for pipeline in instance.bundle.latent_map.pipelines_for(modality)]
@@ -190,7 +193,10 @@ def _forms(instance: ModelInstance) -> list[str]:
 
 
 def _extra(instance: ModelInstance) -> list[ExtraFieldDescription]:
-    """Return the extra parameters of a model. Modes in which a parameter has the same bounds share one description."""
+    """Return the extra parameters of a model.
+
+    If a parameter has the same bounds in several modes, the result contains one description for all of these modes.
+    """
     forms: dict[ExtraField, list[str]] = {}
     for mode in _modes(instance):
         for field in mode.extra:

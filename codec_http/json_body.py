@@ -1,4 +1,7 @@
-"""Parsing of the JSON object in a request body. Limits on the size of the JSON object bound the parsing time."""
+"""Parsing of the JSON object in a request body.
+
+The size of the JSON object is limited, so that the parsing time is also limited.
+"""
 
 import codecs
 import re
@@ -54,7 +57,7 @@ def _with_urls(value: Any, urls: Mapping[str, str]) -> Any:
     """Return `value` with the original URLs in the fields `image_url`.
 
     If the text in a field `image_url` is a key of `urls`, the text is replaced with the URL that `urls` contains under
-    this key. `value` is an object, a list of objects, or another value.
+    this key. If `value` is neither an object nor a list of objects, `value` is returned unchanged.
     """
     if isinstance(value, list):
         return [_with_urls(item, urls) if isinstance(item, dict) else item for item in value]

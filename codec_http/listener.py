@@ -16,7 +16,7 @@ If more clients connect, the kernel drops their packets, and the clients send th
 seconds.
 """
 RETRY_S = 0.5
-"""Time to wait in seconds if no connection can be accepted, e.g. if the process has run out of file descriptors."""
+"""Time in seconds between two attempts to accept a connection, after an error such as a lack of file descriptors."""
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -83,7 +83,7 @@ class Listener:
             asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept one connection on `listening`.
+        """Accept one connection on the socket `listening`.
 
         The event loop calls this method again if more connections are waiting.
         """

@@ -1,7 +1,8 @@
 """Parsing of multipart/form-data bodies, which HTML forms and OpenAI's client send.
 
-aiohttp parses the headers of the parts. Its parser of whole bodies is not used, because the parser reads line by line
-whatever precedes the first part: 1 MB of line breaks would take almost a second.
+aiohttp parses the headers of the parts. The multipart parser of aiohttp is not used for whole bodies. aiohttp's
+multipart parser reads all bytes before the first part line by line, so that 1 MB of line breaks would take almost a
+second.
 """
 
 import re
@@ -72,7 +73,10 @@ def parse_multipart(content_type: str, body: bytes | bytearray, encoded_files: C
 
 
 def _boundary(content_type: str) -> bytes:
-    """Return the parameter `boundary` of `content_type`. Raises InvalidRequest if it is missing or too long."""
+    """Return the parameter `boundary` of `content_type`.
+
+    Raises InvalidRequest if the parameter `boundary` is missing or too long.
+    """
     boundary = parse_mimetype(content_type).parameters.get("boundary", "")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY_CHARACTERS:
         raise InvalidRequest(
@@ -86,7 +90,8 @@ def _boundary(content_type: str) -> bytes:
 def _split(body: bytes | bytearray, delimiter: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the header and the data of each part of `body` (RFC 2046, section 5.1.1).
 
-    `delimiter` is two hyphens and the boundary. Every search in `body` has a fixed string and takes linear time.
+    `delimiter` is two hyphens and the boundary. Every search in `body` is a search for a fixed string, and takes linear
+    time.
     """
     separator = b"\r\n" + delimiter
     at = 0
@@ -136,12 +141,12 @@ def _parse_header(header: bytes) -> tuple[str, str | None]:
 
 
 def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict[str, Any]:
-    """Return the fields of a form as a JSON body would contain them, with files as bytes.
+    """Return the fields of a form as a dictionary like that of a parsed JSON body, with files as bytes.
 
-    The fields of a form have no types. Text that is valid JSON, such as a number, a boolean or null, is parsed, except
-    in the fields `text_fields`. Parts with the name NAME[], and several parts with an equal name, become a list. Parts
-    with the name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the same NAME[KEY] occurs
-    twice, or if an object and another value have the same NAME.
+    A form contains all values other than files as text. Text that is valid JSON, such as a number, a boolean or null,
+    is parsed, except in the fields `text_fields`. Parts with the name NAME[], and several parts with an equal name,
+    become a list. Parts with the name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the
+    same NAME[KEY] occurs twice, or if an object and another value have the same NAME.
     """
     fields: dict[str, Any] = {}
     for part in parts:

@@ -1,4 +1,4 @@
-"""Negotiation of the wire format and its media type."""
+"""Negotiation of the wire format of a latent stream, and of the media type of the response."""
 
 from functools import lru_cache
 
@@ -12,8 +12,8 @@ MAX_ENTRIES = 64
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
     """Return the wire format and the Content-Type of the response. The Content-Type depends only on the wire format.
 
-    `stream_format`, from the request body, takes precedence over the Accept header. If neither `stream_format` nor the
-    Accept header names a format, the format is msgpack.
+    The field `stream_format` of the request body takes precedence over the Accept header. If neither `stream_format`
+    nor the Accept header names a format, the format is msgpack.
     """
     if stream_format is None:
         stream_format = next(iter(accepted_formats(accept)), WireFormat.MSGPACK)
@@ -30,8 +30,8 @@ def parse_quality_values(header: str) -> tuple[tuple[str, float], ...]:
     """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 
     Return (name, weight) pairs, sorted by descending weight and then by position. The names are in lower case. The
-    weights are between 0 and 1. Parameters other than q are ignored. An invalid weight counts as 0. Only the first
-    MAX_ENTRIES entries are read.
+    weights are between 0 and 1. Parameters other than the weight `q` are ignored. An invalid weight counts as 0. Only
+    the first MAX_ENTRIES entries of the header are read.
     """
     found = []
     for part in header.split(",", MAX_ENTRIES)[:MAX_ENTRIES]:

@@ -1,4 +1,4 @@
-"""Generation of the OpenAPI document from the route table and its pydantic models."""
+"""Generation of the OpenAPI document from the route table and from the pydantic models in the route table."""
 
 import re
 from collections import defaultdict

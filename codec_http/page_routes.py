@@ -1,4 +1,4 @@
-"""Routes of the page at / and of its files."""
+"""Routes of the web page at / and of the files that the web page loads."""
 
 from codec_http import web_page
 from codec_http.route import PAGE_FILES_PATH, PAGE_PATH, Route

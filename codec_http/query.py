@@ -1,4 +1,4 @@
-"""Query parameters of a request."""
+"""Reading and checking of the query parameters of a request."""
 
 from collections.abc import Iterable
 

@@ -1,13 +1,13 @@
-"""Turns in which clients send large request bodies, so that they do not delay other requests."""
+"""Turns in which clients send large request bodies, so that the large bodies do not delay other requests."""
 
 import asyncio
 from collections import deque
 from typing import Protocol
 
 MAX_PIECE_BYTES = 64 * 1024
-"""Maximum number of bytes that are received at once."""
+"""Maximum number of bytes that the server receives from a connection at once."""
 LARGE_PIECE_BYTES = 16 * 1024
-"""Number of bytes received at once after which a connection waits for its turn."""
+"""Minimum number of bytes, received at once, that make a connection wait until the turn of the connection comes."""
 
 
 class Reader(Protocol):
@@ -20,10 +20,10 @@ class Reader(Protocol):
 class ReadTurns:
     """A queue of connections that have received a large piece of data and wait for their turn to receive more.
 
-    Without turns, the event loop would read a piece from every client that sends a large body before it reads a small
-    request, and again before each further step of that request. With turns, one connection of the queue may continue
-    in each iteration of the event loop. The operating system stops the clients of the other connections. A slow client
-    does not hold up the queue, because a connection leaves the queue when its turn comes.
+    Without turns, a small request would wait while the event loop reads a piece of data from every client that sends a
+    large body. The small request would wait again before each further step of its handling. With turns, one connection
+    of the queue may continue in each iteration of the event loop. The operating system stops the clients of the other
+    connections. A slow client does not hold up the queue, because a connection leaves the queue when its turn comes.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

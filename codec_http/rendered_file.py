@@ -19,9 +19,10 @@ from core.service import LatentService
 
 @dataclass(frozen=True, slots=True)
 class FileEncoder:
-    """Encoder of image and video files in the format that the request `body` selects. Encoding runs in other threads.
+    """Encoder of image and video files in the format that the request `body` selects.
 
-    The encoding of a video stops if `job` is cancelled.
+    Files are encoded in other threads, so that the event loop is not blocked. The encoding of a video stops if `job` is
+    cancelled.
     """
 
     service: LatentService
@@ -31,7 +32,7 @@ class FileEncoder:
     async def encode(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
         """Return a base64 file with `pixels` and the generation parameters of `plan`.
 
-        `pixels` are uint8 RGB [frames, height, width, 3].
+        `pixels` is a uint8 array of RGB values with the shape [frames, height, width, 3].
         """
         map_hash = self.service.models.for_plan(plan).bundle.hash
         environment = environment_of(self.service, plan)

@@ -37,7 +37,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
 
 
 async def _send_files(request: web.Request, body: RenderedBody, plans: Sequence[StreamPlan]) -> web.Response:
-    """Run `plans`, one for each file, and send all files in one response.
+    """Generate one file with each of `plans`, and send all files in one response.
 
     All plans run as one job. The job stays active until the client has read the response.
     """

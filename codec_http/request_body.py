@@ -29,7 +29,10 @@ from codec_wire.request import RANDOM_SEED, parse_request_as
 _BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
 INLINE_BYTES = 64 * 1024
-"""Maximum size in bytes of a body that is parsed on the event loop. Parsing usually takes less than a millisecond."""
+"""Maximum size in bytes of a body that is parsed on the event loop.
+
+Parsing a body of up to 64 KiB usually takes less than a millisecond.
+"""
 
 LATENTS_BODIES: dict[Modality, type[LatentsBody]] = {
     Modality.IMAGE: ImageLatentsBody,

@@ -1,6 +1,6 @@
 """Pydantic models of the JSON request bodies.
 
-The models validate requests, and the OpenAPI schemas are generated from them.
+The pydantic models validate requests. The OpenAPI schemas are generated from the pydantic models.
 
 Each pydantic model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's
 API.
@@ -32,7 +32,7 @@ MAX_PARTIAL_IMAGES = 3
 def _require_modality(modality: Modality) -> Callable[[object], object]:
     """Return a validator that accepts only `modality`.
 
-    If the validator rejects a modality, its error message names the endpoint of the rejected modality.
+    If the validator rejects a modality, the error message names the endpoint of the rejected modality.
     """
 
     def validate(value: object) -> object:
@@ -68,7 +68,8 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
     """Return a `json_schema_extra` function that removes the fields `omit` from a schema.
 
     The fields `omit` are valid in GenerationRequest, but the endpoint of the schema rejects them. The schema requires
-    at least one of the fields `require_any`. The schema does not allow `size` together with its alias `resolution`.
+    at least one of the fields `require_any`. The schema does not allow the field `size` together with the alias
+    `resolution`.
     """
 
     def adapt(schema: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ DOCUMENTED_HEADERS: Mapping[str, str] = {
     hdrs.CONTENT_ENCODING: "br, gzip or zstd. Absent if the body is not compressed.",
     hdrs.VARY: "Names of the request headers that the response depends on.",
 }
-"""Descriptions of the headers, for the OpenAPI document."""
+"""Dictionary of the descriptions of response headers in the OpenAPI document, keyed by the name of the header."""
 
 
 VARY = ", ".join(
@@ -39,7 +39,11 @@ VARY = ", ".join(
         "Sec-Fetch-Mode",
     )
 )
-"""Request headers that determine whether a response has latents or pixels, and in which format and content coding."""
+"""Value of the response header Vary.
+
+The value lists the request headers that determine whether a response has latents or pixels, and in which format and
+content coding.
+"""
 
 
 def generation_headers(

@@ -1,6 +1,6 @@
 """Pydantic models of the JSON responses.
 
-The models build responses, and the OpenAPI schemas are generated from them.
+Handlers create responses from the pydantic models. The OpenAPI schemas are also generated from the pydantic models.
 """
 
 from typing import Literal
@@ -33,7 +33,7 @@ class ErrorDetail(ResponseModel):
 
 
 class ErrorResponse(ResponseModel):
-    """Body of every response with status 400 or higher, except health checks."""
+    """Body of every response with status 400 or higher, except the responses to health checks."""
 
     error: ErrorDetail
 
@@ -55,7 +55,7 @@ class RenderedResponse(ResponseModel):
 
 
 class ExtraFieldDescription(ResponseModel):
-    """A parameter in the field `extra` of requests that a model accepts."""
+    """A parameter that a model accepts in the field `extra` of requests."""
 
     name: str = Field(description="Name of the parameter.")
     type: Literal["integer", "number"] = Field(description="Type of the values.")
@@ -130,7 +130,7 @@ class PixelCheckDescription(ResponseModel):
 class DistanceDescription(ResponseModel):
     """Measured distance between images in fast mode and the images of the same requests in reference mode.
 
-    Each metric is that of the worst of the measured images.
+    Each metric has the worst value of all measured images.
     """
 
     ssim: float = Field(description="Structural similarity; 1 for identical images.")
@@ -139,7 +139,7 @@ class DistanceDescription(ResponseModel):
 
 
 class DecoderDescription(ResponseModel):
-    """An exported decoder of the latent space, for clients without torch, e.g. browsers."""
+    """An exported decoder of the latent space, for clients without torch, such as browsers."""
 
     family: str = Field(description='Format of the file: "onnx".')
     url: str = Field(description="URL of the file, absolute or relative to the server.")

@@ -79,8 +79,8 @@ class Route:
 
     A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
     `query` describes the query parameters. `responses` is a dictionary of the contents of responses by HTTP status.
-    `headers` describes the headers of a response with status 200. `errors` has the error classes that the handler may
-    raise. If `accepts_form` is set, the fields of a JSON body can also be sent as multipart/form-data.
+    `headers` describes the headers of a response with status 200. `errors` contains the classes of the errors that the
+    handler may raise. If `accepts_form` is set, the fields of a JSON body can also be sent as multipart/form-data.
     """
 
     method: str

@@ -15,7 +15,7 @@ RESOLUTION_SCHEMA = {
 
 
 def parse_size(value: object) -> object:
-    """Parse "WIDTHxHEIGHT" to (width, height) in pixels. "auto" is parsed to None."""
+    """Parse "WIDTHxHEIGHT" to (width, height) in pixels. Return None for the text "auto"."""
     if value is None or value == AUTO:
         return None
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None

@@ -25,7 +25,7 @@ LATENTS_ONLY = ("latent_space", "pipeline", "keyframe_interval", "preview_every"
 """Fields of GenerationRequest that apply only to streams of latents."""
 
 _ENCODED_FILES = (*FILE_FIELDS, _REFERENCE, f"{_REFERENCE}[image_url]")
-"""Parts of a form that may contain a file as base64 text."""
+"""Names of the parts of a form that may contain a file as base64 text."""
 
 
 def _parse_seconds(value: object) -> object:
@@ -64,7 +64,10 @@ def _adapt_schema(schema: dict[str, Any]) -> None:
 
 
 class VideoJobBody(GenerationBody):
-    """Request for a video as a job. The fields are those of OpenAI's videos API and of requests for rendered videos."""
+    """Request to generate a video as a job.
+
+    The fields are those of OpenAI's videos API and of requests for rendered videos.
+    """
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema)
     modality: VideoModality = Modality.VIDEO

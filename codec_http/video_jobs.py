@@ -91,7 +91,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    """Handle GET /v1/videos/<id>/content. A client can request a range of the bytes."""
+    """Handle GET /v1/videos/<id>/content. A client can request a range of the bytes of the file."""
     variant = query_of(request, CONTENT_PARAMETERS).get("variant", "video")
     if variant not in ("video", "latents"):
         raise InvalidRequest("variant", f"must be video or latents, got {truncated_repr(variant)}")

@@ -1,7 +1,7 @@
 """Handlers of the page at / and of the files that the page loads from the folder `page`.
 
-`make web` adds a decoder that runs in browsers to the folder `page`. If the decoder is missing, the server decodes for
-the page.
+`make web` adds a decoder that runs in browsers to the folder `page`. If the decoder is missing, the server decodes
+latents for the page.
 """
 
 import re
@@ -14,7 +14,7 @@ from codec_http.negotiation import parse_quality_values
 
 FOLDER = Path(str(resources.files("codec_http"))) / "page"
 _NO_DECODERS = 'data-decoders=""'
-"""The attribute in the page's HTML that lists the decoders that run in browsers."""
+"""Text in index.html that the server replaces with an attribute that lists the available decoders."""
 HTML = "text/html"
 _DECODERS = ("wasm", "webgpu")
 """Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each decoder."""
@@ -34,7 +34,7 @@ _HEADERS = {
 
 
 async def page(request: web.Request) -> web.StreamResponse:
-    """Handle GET /. The body is the page.
+    """Handle GET /. The body of the response is the HTML page.
 
     The status is 404 unless the Accept header contains text/html, as in requests of browsers.
     """

@@ -101,9 +101,10 @@ async def build_calibrated_map(
     on_image: Callable[[int], None],
     on_trial: Callable[[int, int], None],
 ) -> BuiltMap:
-    """Generate `images` images from `prompts`, and return a map and a latent-to-RGB matrix. See codec_maps.build_map.
+    """Generate images from `prompts`, and return a calibrated map and a latent-to-RGB matrix.
 
-    Latents are decoded on `device_thread`. Raises CodecError if a generation fails.
+    The argument `images` is the number of images to generate. See codec_maps.build_map. Latents are decoded on
+    `device_thread`. Raises CodecError if a generation fails.
     """
     samples = await generate_corpus(loaded.served, prompts, images, on_image)
     model = loaded.served.model

@@ -1,4 +1,4 @@
-"""Reading of captured streams, and selection of the latent-space maps and zstd dictionaries to decode the streams."""
+"""Reading of captured streams, and selection of the latent-space maps and zstd dictionaries of the streams."""
 
 import asyncio
 import os
@@ -61,10 +61,10 @@ def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -
 def find_bundle(
     header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
 ) -> LatentMapBundle | None:
-    """Return the stream's latent-space map from `selected`, from `models_dir`, or from the embedded model.
+    """Return the latent-space map for a stream from `selected`, from `models_dir`, or from the embedded model.
 
-    Raises InvalidMap if `selected` is not empty and has no map of the latent space, or if `required` is True and no map
-    is found.
+    Raises InvalidMap if `selected` contains maps, but no map of the stream's latent space. If `required` is True, also
+    raises InvalidMap if no map is found.
     """
     latent_space = header.latent_space_id
     for bundle in selected:

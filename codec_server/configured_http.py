@@ -40,9 +40,9 @@ async def start_configured_http(
 
 
 async def start_configured_metrics(settings: Settings, service: LatentService) -> list[MetricsServer]:
-    """Start the metrics server of `service` if a separate port is configured, and print its address.
+    """Start a metrics server for `service`, and print the address of the metrics server.
 
-    Raises InvalidSettings if the address is not available.
+    If no separate port is configured for metrics, do nothing. Raises InvalidSettings if the address is not available.
     """
     if settings.metrics_port is None:
         return []

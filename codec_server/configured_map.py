@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
-    """Download and verify the map at `settings.latent_map_url`. Return None without `settings.latent_map_url`.
+    """Download and verify the map at `settings.latent_map_url`. Return None if `settings.latent_map_url` is not set.
 
     A file of the map is not downloaded if the file is in `cache` or in the directory `settings.latent_dicts_dir`. By
     default, `cache` is the cache of the client. Raises InvalidMap if the map cannot be downloaded or is not valid.
@@ -69,9 +69,10 @@ def _files_in(folder: Path | None) -> dict[str, bytes]:
 def find_model_map(
     settings: Settings, configured: LatentMapBundle | None, model: ModelInfo, vae_scale_factor: float
 ) -> LatentMapBundle | None:
-    """Return the map `configured` if it is for the model's latent space, otherwise the model's stored map or None.
+    """Return the map `configured` if `configured` is the map of the model's latent space.
 
-    Raises InvalidMap if the map is not valid or does not match the model.
+    If `configured` is not the map of the model's latent space, return the map that is stored for the model. If no map
+    is stored for the model, return None. Raises InvalidMap if the map is not valid or does not match the model.
     """
     if configured is not None and configured.latent_map.id == model.latent_space:
         require_map_of(model, vae_scale_factor, configured, str(settings.latent_map_url))

@@ -27,7 +27,10 @@ class ExitStatus(IntEnum):
     USAGE = 2
     """An option, a setting, a field of the request or the output file is invalid."""
     LATER = 3
-    """The server is unreachable, loading, overloaded or too slow. The command may succeed if it is repeated later."""
+    """The server is unreachable, loading, overloaded or too slow.
+
+    The command may succeed if the user repeats the command later.
+    """
     BROKEN_STREAM = 4
     """A latent stream is invalid."""
     INTERRUPTED = 130

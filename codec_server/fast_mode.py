@@ -38,7 +38,7 @@ def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMap
 
 
 def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> list[StreamPlan]:
-    """Return one plan for each image size to compile for `model`.
+    """Return one plan for each image size for which the denoiser of `model` is compiled.
 
     Return an empty list if the denoiser of `model` is not compiled.
 

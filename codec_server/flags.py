@@ -34,8 +34,8 @@ def with_settings(
 
     The command receives the values of the flags in its parameter **flags, a dictionary by name of the setting. A flag
     that was not given has the value None. `panel` overrides the heading under which --help lists the flags. The
-    dictionary `defaults` contains default values by name of the setting. For these settings, --help shows the values in
-    `defaults` instead of the normal default values.
+    dictionary `defaults` contains default values by name of the setting. For the settings in `defaults`, --help shows
+    the values in `defaults` instead of the normal default values.
     """
     names = list(names)
 
@@ -47,7 +47,7 @@ def with_settings(
 
 
 def settings_flags(names: Iterable[str], panel: str | None = None, **defaults: str) -> list[inspect.Parameter]:
-    """Return the parameters that are the flags of the settings `names`. See with_settings."""
+    """Return the function parameters that declare the flags of the settings `names`. See with_settings."""
     return [_flag(name, panel or panel_of(name), defaults) for name in names]
 
 

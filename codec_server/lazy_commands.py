@@ -1,4 +1,4 @@
-"""A typer group that lists its commands without importing them, so that the command line starts quickly."""
+"""A typer group that lists commands without importing the commands, so that the command line starts quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from typer.core import TyperCommand, TyperGroup
 class LazyCommand:
     """A command or a group of commands, imported at its first use.
 
-    `attribute` is the name of the command's function, or of the typer.Typer of a group, in the module `module`. The
-    list of commands shows `summary`, the first paragraph of the command's help text. `epilog` is printed below the help
-    text of a command that is a function.
+    `attribute` is the name of an object in the module `module`. The object is the function of a command, or the
+    typer.Typer of a group. The list of commands shows `summary`, the first paragraph of the command's help text.
+    `epilog` is printed below the help text of a command that is a function.
     """
 
     module: str

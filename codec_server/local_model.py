@@ -66,11 +66,11 @@ class LocalModel:
 
         The models are warmed up for every modality, or only for `modality` if it is given.
 
-        A model without a latent-space map is calibrated, and its map is stored in the models directory. A server with
-        the role `decoder` cannot generate images for a calibration. The map that such a server stores has no zstd
-        dictionaries and does not contain the encoding pipelines int8 and int4. Raises ModelLoadError if a model cannot
-        be loaded or does not work. Raises InvalidMap if a map is not valid, and InvalidSettings if the settings
-        contradict a model or a map.
+        A model without a latent-space map is calibrated, and the new map is stored in the models directory. A server
+        with the role `decoder` cannot generate images for a calibration. The map that a server with the role `decoder`
+        stores has no zstd dictionaries, and lacks the encoding pipelines int8 and int4. Raises ModelLoadError if a
+        model cannot be loaded or does not work. Raises InvalidMap if a map is not valid, and InvalidSettings if the
+        settings contradict a model or a map.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):

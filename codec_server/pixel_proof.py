@@ -1,4 +1,4 @@
-"""Check, when a server starts, that decoded latents equal the pixels that diffusers pipelines of the model return."""
+"""Check at the start of a server that decoded latents equal the pixels that diffusers pipelines of the model return."""
 
 import asyncio
 import logging

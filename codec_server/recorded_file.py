@@ -48,7 +48,7 @@ class RecordedFile:
 
     @property
     def wire_format(self) -> WireFormat:
-        """The wire format of the stream, or the default wire format for an image."""
+        """The wire format of the stream, or the default wire format if the recorded file is an image."""
         return WireFormat.MSGPACK if self.body is None else detect_wire_format(self.body)
 
     def latents(self) -> NDArray[Any]:
@@ -61,10 +61,11 @@ class RecordedFile:
     def request(self, image: bytes | None, mask: bytes | None = None) -> dict[str, Any]:
         """Return the fields of the request without the model.
 
-        `image` is the input image and `mask` the inpainting mask of the request, or None.
+        `image` is the input image, or None if the request has no input image. `mask` is the inpainting mask, or None if
+        the request has no mask.
 
-        Raises InvalidSettings if the recorded parameters are not those of a request, or if the hash of `image` or
-        `mask` differs from the recorded hash.
+        Raises InvalidSettings if the recorded parameters are not those of a request. Also raises InvalidSettings if the
+        hash of `image` or `mask` differs from the recorded hash.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
             raise InvalidSettings("the file does not contain the request from which it was generated")

@@ -79,7 +79,7 @@ def reload_on_hangup(*sources: Reloadable | None) -> None:
 
 
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
-    """Run `background` until `stop` is set.
+    """Run `background` until the event `stop` is set.
 
     If `background` fails before `stop` is set, raise the error of `background` immediately.
     """

@@ -1,4 +1,4 @@
-"""Short tests that a model must complete before it is served, and again after its device has failed."""
+"""Short tests that a model must complete before the model is served, and again after the device has failed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ first step differs from all other steps.
 WARM_UP_LATENT_SIZE = 8
 """Height and width of the latents of the warm-up generation.
 
-UNets halve the size several times, which requires at least 8.
+UNets halve the height and the width several times, so the height and the width must be at least 8.
 """
 
 

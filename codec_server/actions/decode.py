@@ -28,8 +28,8 @@ def run_decode(
 ) -> None:
     """Decode the stream in the file `capture` to the file `output`.
 
-    Raises InvalidSettings if an option or a file is invalid, ModelLoadError if the VAE cannot be loaded, InvalidMap if
-    the latent-space map is missing or invalid, and StreamError if the stream is invalid.
+    Raises InvalidSettings if an option or a file is invalid, and StreamError if the stream is invalid. Raises
+    ModelLoadError if the VAE cannot be loaded, and InvalidMap if the latent-space map is missing or invalid.
     """
     output_file = pixel_file(output, file_format)
     require_torch()

@@ -29,10 +29,10 @@ def decode_on_server(
 ) -> None:
     """Decode the stream in the file `capture` on `server`, and write the file `output`.
 
-    The server returns the finished file. If the server cannot write the format of the file, such as .gif, the server
-    returns raw pixels. `has_local_decoder` is True if the command line contains --decoder or --download-decoder. These
-    two options must not be combined with --on-server. Raises a CodecError if an option, the stream or the response of
-    the server is invalid.
+    The server returns the finished file. The server returns raw pixels if the output file has a format that the server
+    cannot write, such as .gif. `has_local_decoder` is True if the command line contains --decoder or
+    --download-decoder. The options --decoder and --download-decoder must not be combined with --on-server. Raises a
+    CodecError if an option, the stream or the response of the server is invalid.
     """
     output_file = pixel_file(output, file_format)
     if server is None:

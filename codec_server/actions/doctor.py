@@ -26,12 +26,15 @@ from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8
-"""Height and width of the generated latents. UNets halve the size several times, which requires at least 8."""
+"""Height and width of the generated latents.
+
+UNets halve the height and the width several times, so the height and the width must be at least 8.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check, with the name of the check, its state (ok, note or bad) and a description."""
+    """The result of one check: the name of the check, the state (ok, note or bad) and a description."""
 
     what: str
     state: str

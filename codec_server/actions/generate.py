@@ -97,7 +97,7 @@ def _parse_field(name: str, value: Any) -> Any:
 
 
 def parse_extra(items: Sequence[str]) -> dict[str, float | str] | None:
-    """Parse texts NAME=VALUE to a dictionary of values by name, or None if there are no texts.
+    """Parse texts NAME=VALUE, and return a dictionary of the values by name. Return None if there are no texts.
 
     Raises InvalidRequest if a text does not have the form NAME=VALUE or a name occurs twice.
     """

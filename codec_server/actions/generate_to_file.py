@@ -161,9 +161,9 @@ def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: f
 
 
 def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
-    """Return the prompts and the hashes of the input images and latents of `request`.
+    """Return the prompts of `request`, and the hashes of the input images and of the input latents.
 
-    The server does not report the prompts and the hashes.
+    The server reports neither the prompts nor the hashes of the inputs.
     """
     images = {name: getattr(request, name) for name in ("image", "control_image", "mask", "latents")}
     return {

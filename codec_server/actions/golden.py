@@ -83,8 +83,8 @@ def _evaluate(
 def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
     """Configure the log, warn if library versions differ from the pinned versions, and return the settings.
 
-    Raises InvalidSettings if a setting is invalid, or if pinned versions are required and a library version differs
-    from the pinned version.
+    Raises InvalidSettings if a setting is invalid. If pinned versions are required, also raises InvalidSettings if a
+    library version differs from the pinned version.
     """
     settings = read_settings(flags)
     configure_log(settings.log_level)

@@ -32,13 +32,13 @@ class PreviewWriter:
         self._bar = bar
         self._frames: list[NDArray[Any]] = []
         self._newest: tuple[PreviewLatents, NDArray[Any]] | None = None
-        """The last latent frame of the newest preview, and all latents of this preview [latent frames, C, h, w]."""
+        """The last frame of the newest preview, and an array [latent frames, C, h, w] of the preview's latents."""
         self._ended = False
         self._changed = asyncio.Event()
 
     @staticmethod
     def interval(fields: Mapping[str, Any]) -> int:
-        """Return the value of the request field `preview_every`, in steps, for a request with the fields `fields`."""
+        """Return the number of sampling steps between two previews for a request with the fields `fields`."""
         return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
 
     def add(self, preview: PreviewLatents) -> None:

@@ -12,7 +12,7 @@ from core.role import Role
 from core.settings import Settings, panel_of
 
 NOT_FOR_SERVE = (*(name for name in Settings.model_fields if name.startswith("upstream")), "lpips_backbone")
-"""Settings for which `serve` has no flags, because they belong to other commands."""
+"""Names of the settings for which `serve` has no flags, because these settings belong to other commands."""
 
 
 # The settings of the model are listed first.

@@ -26,7 +26,10 @@ SETTINGS = (
 )
 """Settings of the model that a command runs in this process."""
 LOG_LEVEL = "warning"
-"""Default log level. The commands print results, so log messages about normal operation are not needed."""
+"""Default log level of the commands that use a model on a server or in this process.
+
+The commands print results, so log messages about normal operation are not needed.
+"""
 
 
 def _option(text: str, panel: str = "Server", **more: Any) -> Any:

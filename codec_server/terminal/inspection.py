@@ -13,7 +13,10 @@ PIPE_WIDTH = 120
 MAX_ROWS = 20
 """Maximum number of frames in the printed table. The JSON report contains all frames."""
 MAX_SCALES = 16
-"""Maximum number of static scales that are printed. If there are more scales, only their range is printed."""
+"""Maximum number of static scales that are printed.
+
+If the stream has more static scales, only the range of the scales is printed.
+"""
 _FIELDS = ("latent_space_id", "shape", "dtype", "pipeline", "fps", "total_frames", "vae_scale_factor")
 
 

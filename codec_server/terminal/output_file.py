@@ -22,7 +22,10 @@ PIPE = "-"
 
 
 class OutputFile:
-    """A file or standard output, with the format of the written data. Files are replaced atomically."""
+    """A file or standard output, with the format of the written data.
+
+    If the output file already exists, the file is replaced atomically.
+    """
 
     def __init__(self, path: str, file_format: str | None = None) -> None:
         """Check that `path` is writable, or that standard output is a pipe if `path` is "-".

@@ -10,7 +10,10 @@ from codec_client import Progress as StreamProgress
 
 
 class ProgressBar:
-    """A progress bar that first shows sampling steps, if the steps are known, and then received frames and bytes."""
+    """A progress bar for sampling steps, and then for received frames and bytes.
+
+    If the sampling steps are unknown, the bar shows only the received frames and bytes.
+    """
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -30,7 +33,7 @@ class ProgressBar:
         self._bar.update(self._task, description=text, total=None, count="")
 
     def show_preview(self, step: int) -> None:
-        """When the next sampling step is shown, show that the preview of `step` has been written."""
+        """Show with the next sampling steps that the preview of the sampling step `step` was written."""
         self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:

@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def configure_log(level: str, log_format: str = "text") -> None:
-    """Log messages of `level` and above to standard error. Libraries log only warnings unless `level` is debug.
+    """Configure the log, so that messages of `level` and above are written to standard error.
 
-    `log_format` is "text", or "json" for one JSON object in each line.
+    Libraries log only warnings unless `level` is debug. `log_format` is "text", or "json" for one JSON object in each
+    line.
     """
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     if log_format == "json":
@@ -45,7 +46,7 @@ def server_url(settings: Settings, port: int) -> str:
 def print_addresses(http: str, grpc: str | None) -> None:
     """Print the version, the URL `http` of the HTTP server, and the address `grpc` (HOST:PORT) of the gRPC server.
 
-    A gateway passes None for `grpc`, because it does not have a gRPC server.
+    A gateway passes None for `grpc`, because a gateway does not have a gRPC server.
     """
     typer.echo(f"codec-diffusers {SERVER_VERSION}")
     typer.echo(f"  HTTP     {http}{GENERATION_PATHS[Modality.IMAGE]}")
