@@ -201,6 +201,17 @@ def _extra(instance: ModelInstance) -> list[ExtraFieldDescription]:
     for mode in _modes(instance):
         for field in mode.extra:
             forms.setdefault(field, []).append(str(mode))
-    return [
-        ExtraFieldDescription(**asdict(field), type=field.type, forms=accepting) for field, accepting in forms.items()
-    ]
+    return [_extra_description(field, accepting) for field, accepting in forms.items()]
+
+
+def _extra_description(field: ExtraField, forms: list[str]) -> ExtraFieldDescription:
+    number = int if field.type == "integer" else float
+    return ExtraFieldDescription(
+        name=field.name,
+        type=field.type,
+        minimum=number(field.minimum),
+        maximum=number(field.maximum),
+        default=number(field.default),
+        same_as=field.same_as,
+        forms=forms,
+    )

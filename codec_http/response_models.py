@@ -59,9 +59,9 @@ class ExtraFieldDescription(ResponseModel):
 
     name: str = Field(description="Name of the parameter.")
     type: Literal["integer", "number"] = Field(description="Type of the values.")
-    minimum: float = Field(description="Smallest accepted value.")
-    maximum: float = Field(description="Largest accepted value.")
-    default: float = Field(description="The value that has the same result as a request without the parameter.")
+    minimum: int | float = Field(description="Smallest accepted value.")
+    maximum: int | float = Field(description="Largest accepted value.")
+    default: int | float = Field(description="The value that has the same result as a request without the parameter.")
     same_as: str | None = Field(
         description="Name of the request field that sets the same scale, so that a request must not contain both, or "
         "null."

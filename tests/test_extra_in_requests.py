@@ -117,6 +117,7 @@ async def test_server_and_gateway_list_the_parameters_with_their_bounds(servers:
             (listed,) = (await (await http.get("/v1/models")).json())["data"]
             (described,) = (await (await http.get("/codec/info")).json())["models"]
             assert listed["extra"] == described["extra"] == expected
+            assert all(isinstance(listed["extra"][1][name], int) for name in ("minimum", "maximum", "default"))
 
 
 @pytest.mark.parametrize(
