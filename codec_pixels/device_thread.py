@@ -47,6 +47,11 @@ class DeviceThread(ThreadPoolExecutor):
         super().submit(self._run_next)
         return call.future
 
+    def cancel_call(self, client: str, call: Call) -> None:
+        """Cancel `call` of `client` unless it has started. The call and its item are no longer kept in memory."""
+        if call.future.cancel():
+            self._queue.discard(client, call)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop the thread. See concurrent.futures.Executor."""
         self._queue.close()

@@ -76,6 +76,9 @@ class FairQueue:
         """
         with self._changed:
             while True:
+                call = self._take_call_that_runs_alone()
+                if call is not None:
+                    return [call]
                 self._discard_cancelled()
                 chosen, is_blocked = self._choose()
                 if not chosen:
@@ -91,6 +94,13 @@ class FairQueue:
                 if taken:
                     return taken
 
+    def discard(self, client: str, call: Call) -> None:
+        """Remove `call`, which `client` has cancelled, if it is waiting. Otherwise, `take` would remove it later."""
+        with self._changed:
+            calls = self._calls.get(client, ())
+            if call in calls:
+                self._remove(client, call)
+
     def close(self) -> None:
         """Make `take` return batches immediately, without waiting for more calls."""
         with self._changed:
@@ -103,6 +113,25 @@ class FairQueue:
             calls = [call for waiting in self._calls.values() for call in waiting]
             self._calls.clear()
             return calls
+
+    def _take_call_that_runs_alone(self) -> Call | None:
+        """Remove and return the next call if its limits do not allow a batch. Otherwise return None.
+
+        The time for this does not depend on the number of waiting calls. Cancelled calls before the next call are
+        removed.
+        """
+        while self._calls:
+            client, calls = next(iter(self._calls.items()))
+            call = calls[0]
+            if call.future.cancelled():
+                self._remove(client, call)
+            elif call.limits.size > 1:
+                return None
+            else:
+                self._end_turn(client)
+                if call.future.set_running_or_notify_cancel():
+                    return call
+        return None
 
     def _choose(self) -> tuple[list[tuple[str, Call]], bool]:
         """Return a list of (client, call) for the next batch, and whether a client was skipped."""
@@ -133,10 +162,15 @@ class FairQueue:
     def _discard_cancelled(self) -> None:
         for client, calls in list(self._calls.items()):
             for call in [call for call in calls if call.future.cancelled()]:
-                call.future.set_running_or_notify_cancel()
-                calls.remove(call)
-            if not calls:
-                del self._calls[client]
+                self._remove(client, call)
+
+    def _remove(self, client: str, call: Call) -> None:
+        """Remove the cancelled `call` of `client`. The client keeps its turn."""
+        calls = self._calls[client]
+        calls.remove(call)
+        if not calls:
+            del self._calls[client]
+        call.future.set_running_or_notify_cancel()
 
 
 def _fits(call: Call, first: Call, memory: int) -> bool:

@@ -26,6 +26,8 @@ from core.working_memory import NO_MEMORY, JobMemory
 
 log = logging.getLogger(__name__)
 
+_PIXEL_EVENTS = (Pixels, PixelPreview)
+
 
 class LatentService:
     """Service that plans, admits and runs generations.
@@ -102,7 +104,7 @@ class LatentService:
             try:
                 async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
-                        if not isinstance(event, Pixels | PixelPreview):
+                        if not isinstance(event, _PIXEL_EVENTS):
                             stats.record(event)
                             job.record.record_event(event)
                             yield event

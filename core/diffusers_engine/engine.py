@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +38,10 @@ limits the size of the encoded frames in memory."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this number of seconds, the header is sent together with the first
 frame."""
+
+# isinstance with a tuple that exists in advance takes less time than with a union that is built for every event.
+_EARLY_RESULTS = (Started, Step, Preview, PixelPreview)
+_LAST_EVENTS = (Pixels, Frame)
 
 
 class DiffusersEngine:
@@ -94,19 +97,16 @@ class DiffusersEngine:
         is_batched = self._limits.size > 1 and self._model.variant_for(plan).family.batches
         key = (self, batch_key(plan)) if is_batched else None
         call = Call(self._run, run, key, self._limits, job.memory.peak, run.future)
-        submitted = self._thread.submit_call(job.record.client, call)
-        job.occupy(submitted)
+        client = job.record.client
+        job.occupy(self._thread.submit_call(client, call))
         try:
-            while isinstance(result := await results.get(), Started | Step | Preview | PixelPreview):
+            while isinstance(result := await results.get(), _EARLY_RESULTS):
                 if isinstance(result, Started) and not results.is_empty():
-                    result = replace(result, is_followed=True)
+                    result = Started(result.header, result.truncations, is_followed=True)
                 yield result
-            # After its last result, the device thread does nothing for this job, but its future may not be done yet.
-            # If the job counted as active until then, the next request of its client could be refused.
-            job.occupy(None)
             if isinstance(result, CodecError):
                 raise result
-            if isinstance(result, Pixels | Frame):
+            if isinstance(result, _LAST_EVENTS):
                 yield result
                 return
             for frames in _batches(plan, result):
@@ -118,7 +118,7 @@ class DiffusersEngine:
                     yield frame
         finally:
             job.cancel(client_disconnected())
-            submitted.cancel()
+            self._thread.cancel_call(client, call)
             # An exception holds this frame, which must then hold neither the latents nor the exception itself.
             result = None
 

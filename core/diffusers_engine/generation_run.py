@@ -50,7 +50,7 @@ class GenerationRun:
         self, model: LoadedModel, plan: StreamPlan, job: Job, inputs: Mapping[str, Any], results: ResultQueue[Result]
     ) -> None:
         self.future: Future[None] = Future()
-        self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._end_with)
+        self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._leave)
         """The generation as a member of a batch. The attribute `error` of the member is set if the generation fails."""
         self._model = model
         self._results = results
@@ -94,16 +94,14 @@ class GenerationRun:
         plan, record = self.member.plan, self.member.job.record
         try:
             record.sampling_s += sampled_at - self._started_at
+            result: Result = latents
             if plan.rendered:
-                self._results.put(render(self._model, plan, latents, self.member.job))
+                result = render(self._model, plan, latents, self.member.job)
             elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
                 encoding_at = time.perf_counter()
-                frame = encode_frame(LatentEncoder(plan.header), latents[0], plan, seq=0)
+                result = Frame(encode_frame(LatentEncoder(plan.header), latents[0], plan, seq=0))
                 record.encode_s += time.perf_counter() - encoding_at
-                self._results.put(Frame(frame))
-            else:
-                self._results.put(latents)
-            self._complete()
+            self._end_with(result)
         except BaseException as error:
             self.fail(error)
         return time.perf_counter() - self._started_at
@@ -116,13 +114,18 @@ class GenerationRun:
             log.error("generation failed", exc_info=error)
             self.member.leave(CodecError(INTERNAL_TEXT))
 
-    def _end_with(self, error: CodecError) -> None:
-        self._results.put(without_traceback(error))
-        self._complete()
+    def _leave(self, error: CodecError) -> None:
+        self._end_with(without_traceback(error))
 
-    def _complete(self) -> None:
+    def _end_with(self, result: Result) -> None:
+        """Complete the future, then send the last result.
+
+        When the last result wakes the event loop, the two threads compete for the interpreter lock. Therefore as little
+        as possible is left to do on this thread.
+        """
         if not self.future.done():
             self.future.set_result(None)
+        self._results.put(result)
 
     def _report(self, done: int, total: int) -> None:
         # If a batch fails, its members run again one by one. Completed steps are not reported a second time.

@@ -113,6 +113,8 @@ class LoadedModel:
 
         `plan` must be a plan for this model.
         """
+        if len(self.variants) == 1:
+            return self.variants[0]
         wanted = (plan.modality, plan.inputs)
         modes = ((variant, variant.family.mode) for variant in self.variants)
         return next(variant for variant, mode in modes if (mode.modality, mode.inputs) == wanted)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -140,6 +141,33 @@ def test_shutdown_ends_the_window(recorder: Recorder) -> None:
     assert time.monotonic() - started_at < 20
     assert future.done()
     assert recorder.batches == [["a0"]]
+
+
+def test_cancelled_call_is_not_kept_until_its_turn(thread: DeviceThread) -> None:
+    released = threading.Event()
+    thread.submit(released.wait, 10)
+
+    class Item:
+        pass
+
+    item = Item()
+    reference, call = weakref.ref(item), Call(lambda _items: None, item)
+    thread.submit_call("a", call)
+    thread.cancel_call("a", call)
+    assert call.future.cancelled()
+    del item, call
+    assert reference() is None
+    released.set()
+    assert thread.submit_for("a", lambda: "done").result(10) == "done"
+
+
+def test_calls_that_run_alone_leave_out_cancelled_calls(recorder: Recorder) -> None:
+    queue = FairQueue()
+    calls = [recorder.call(f"{client}{number}", limits=BatchLimits()) for number in range(2) for client in "ab"]
+    for call in calls:
+        queue.add(call.item[0], call)
+    assert calls[0].future.cancel()
+    assert batches_of(queue) == [["a1"], ["b0"], ["b1"]]
 
 
 def test_failure_of_a_batch_reaches_every_call_that_has_not_completed(thread: DeviceThread) -> None:
