@@ -7,8 +7,9 @@ A label never contains a value that a client has sent.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
+from core.histogram import Histogram, HistogramSeries
 from core.request_record import OK, RequestRecord
 
 UNKNOWN = "unknown"
@@ -26,13 +27,13 @@ class _Series:
     """The time series that a request updates. The series are looked up once for each combination of labels."""
 
     requests: Counter
-    duration: Histogram
-    queue_wait: Histogram
-    header: Histogram
-    first_frame: Histogram
-    step: Histogram
-    batch_size: Histogram
-    encode: Histogram
+    duration: HistogramSeries
+    queue_wait: HistogramSeries
+    header: HistogramSeries
+    first_frame: HistogramSeries
+    step: HistogramSeries
+    batch_size: HistogramSeries
+    encode: HistogramSeries
     response_bytes: Counter
     raw_bytes: Counter
 
@@ -151,4 +152,4 @@ class Metrics:
         return Counter(name, text, labels.split(), registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
-        return Histogram(name, text, labels.split(), registry=self.registry, buckets=buckets)
+        return Histogram(name, text, labels.split(), buckets, self.registry)
