@@ -47,6 +47,8 @@ class ErrorBoundary(ServerInterceptor):
     def __init__(self, service: LatentService, api_keys: ApiKeys | None = None) -> None:
         self._service = service
         self._api_keys = api_keys
+        self._wrapped: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
+        """The handler of each called method, and the wrapped handler."""
 
     async def intercept_service(
         self,
@@ -60,9 +62,15 @@ class ErrorBoundary(ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = handler, self._wrap(handler, method)
+        return known[1]
+
+    def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         make, kind = _KINDS[handler.request_streaming, handler.response_streaming]
         behaviour, serializer = getattr(handler, kind), handler.response_serializer
-        method = handler_call_details.method
         if method.startswith(METHOD_PREFIX):
             behaviour = self._with_error_status(behaviour, method.removeprefix(METHOD_PREFIX))
             serializer = _counted(serializer) if handler.response_streaming else serializer
