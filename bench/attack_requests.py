@@ -7,9 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import brotli
+import grpc.aio
 
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 from codec_wire.http import EDITS_PATH
 
 PATH = "/v1/images/generations"
@@ -21,11 +25,15 @@ RESPONSE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """An attack. `run` executes it on a port and returns its outcome. The server may open `files` file descriptors."""
+    """An attack. `run` executes it on a port and returns its outcome. The server may open `files` file descriptors.
+
+    The port is that of the gRPC server if `over_grpc` is true, otherwise that of the HTTP server.
+    """
 
     name: str
     run: Callable[[int], Awaitable[str]]
     files: int = 4096
+    over_grpc: bool = False
 
 
 def head(length: int, extra: str = "", path: str = PATH, content_type: str = "application/json") -> bytes:
@@ -136,6 +144,24 @@ async def _large_images(port: int) -> str:
     return await _many(port, 50, lambda port: post(port, data))
 
 
+async def _grpc_client(port: int) -> str:
+    """Request a generation with two broken images, and return the status."""
+    image = b"\x89PNG\r\n\x1a\n" + bytes(7 * MIB)
+    options = (("grpc.use_local_subchannel_pool", 1),)  # a connection of its own
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        stub: Any = LatentServiceStub(channel)
+        message = pb.GenerateRequest(prompt="x", image=image, control_image=image)
+        try:
+            await stub.Generate(message, timeout=RESPONSE_TIMEOUT_S).read()
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+async def _large_images_over_grpc(port: int) -> str:
+    return await _many(port, 50, _grpc_client)
+
+
 async def _idle(port: int) -> str:
     return await _many(port, 1400, lambda port: _slow_client(port, b""))
 
@@ -166,6 +192,7 @@ ATTACKS = (
     Attack("a form of 900 kB of line breaks", _form),
     Attack("50 unfinished uploads of 21 MiB", _unfinished_uploads),
     Attack("50 images of 7 MiB", _large_images),
+    Attack("50 times two images of 7 MiB over gRPC", _large_images_over_grpc, over_grpc=True),
     Attack("1,400 idle connections", _idle),
     Attack("1,400 unfinished headers", _slow_headers),
     Attack("330 idle connections, 256 files", _few_files, files=256),

@@ -1,4 +1,4 @@
-"""Attacks on the HTTP server of a `serve` process on loopback, and their effect on other clients.
+"""Attacks on a `serve` process on loopback, and their effect on other clients.
 
     python -m bench.attacks                       print a table
     python -m bench.attacks --tree OTHER_CHECKOUT attack the server of another checkout, e.g. of an older version
@@ -183,7 +183,8 @@ def measure(attack: Attack, tree: Path, table: Table) -> None:
         process.submit(os.getpid).result()  # starts the process
         log_bytes = server.log.stat().st_size
         with Probes(server) as probes:
-            future: Future[str] = process.submit(run_attack, attack.name, server.http_port)
+            port = server.grpc_port if attack.over_grpc else server.http_port
+            future: Future[str] = process.submit(run_attack, attack.name, port)
             outcome = future.result()
         require_generation(server)
         logged = server.log.stat().st_size - log_bytes

@@ -14,6 +14,7 @@ from grpc.aio import AbortError, InternalError, ServerInterceptor
 from codec_grpc.call import peer_address, trailing_metadata
 from codec_grpc.errors import status_code, to_status
 from codec_grpc.malformed_requests import checked, parse_or_invalid, refuse_malformed
+from codec_grpc.receptions import Receptions, ends_if_small, ends_with_call, reception_of_call
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, RetryableError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -49,6 +50,7 @@ class ErrorBoundary(ServerInterceptor):
         self._api_keys = api_keys
         self._wrapped: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
         """The handler of each called method, and the wrapped handler."""
+        self._receptions = Receptions()
 
     async def intercept_service(
         self,
@@ -66,19 +68,25 @@ class ErrorBoundary(ServerInterceptor):
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = self._wrapped[method] = handler, self._wrap(handler, method)
+        if method.startswith(METHOD_PREFIX) and not handler.request_streaming:
+            reception_of_call.set(await self._receptions.begin())  # gRPC receives the message afterwards
         return known[1]
 
     def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         make, kind = _KINDS[handler.request_streaming, handler.response_streaming]
         behaviour, serializer = getattr(handler, kind), handler.response_serializer
+        deserializer = parse_or_invalid(handler.request_deserializer)
         if method.startswith(METHOD_PREFIX):
             behaviour = self._with_error_status(behaviour, method.removeprefix(METHOD_PREFIX))
             serializer = _counted(serializer) if handler.response_streaming else serializer
+            if not handler.request_streaming:
+                deserializer = ends_if_small(deserializer)
+                behaviour = ends_with_call(behaviour)
         else:
             behaviour = refuse_malformed(behaviour)
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
             behaviour,
-            request_deserializer=parse_or_invalid(handler.request_deserializer),
+            request_deserializer=deserializer,
             response_serializer=serializer,
         )
         return wrapped
@@ -124,11 +132,14 @@ class ErrorBoundary(ServerInterceptor):
                     log.exception("%s failed", method)
                 status = to_status(error)
                 record.status = status.code.name
-                await context.abort(
-                    status.code,
-                    status.details,
-                    (*status.trailing_metadata, *trailing_metadata(record), *_retry_metadata(error)),
+                # Not context.abort(): grpc.aio stores the exception that context.abort() raises. The exception would
+                # keep this frame, and thus the request with its images, in memory until the next garbage collection.
+                context.set_code(status.code)
+                context.set_details(status.details)
+                context.set_trailing_metadata(
+                    (*status.trailing_metadata, *trailing_metadata(record), *_retry_metadata(error))
                 )
+                return None
             else:
                 return response
             finally:

@@ -1,5 +1,6 @@
 """The gRPC server with LatentService, health checks and reflection."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +61,15 @@ async def start_grpc_server(
     *,
     api_keys: ApiKeys | None = None,
     tls: ServerTls | None = None,
+    options: Sequence[tuple[str, Any]] = SERVER_OPTIONS,
 ) -> GrpcServer:
     """Start the gRPC server on `host`:`port`. Port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys, or None if no key is
-    required. `tls` contains the certificates of the server. Without `tls`, the server does not use TLS. Raises
-    InvalidSettings if the address is not available.
+    required. `tls` contains the certificates of the server. Without `tls`, the server does not use TLS. `options` are
+    the channel arguments of the server. Raises InvalidSettings if the address is not available.
     """
-    server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=options)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
