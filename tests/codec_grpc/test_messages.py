@@ -68,6 +68,7 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
         "unproven_pixels",
         "max_pixels",
         "has_fixed_size",
+        "min_frames",
         "accepts_steps",
         "scheduler_checks",
         "lora_directory",
