@@ -107,6 +107,22 @@ def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
     return (encoded - mean) * _factor(vae) / deviation
 
 
+def _denormalize_sana(vae: Any, latents: Tensor) -> Tensor:
+    """Denormalize as for Wan. An LTX-2 VAE stores the mean and the deviation as buffers instead of settings."""
+    return latents / (1.0 / _sana_statistic(vae, "latents_std", latents)) + _sana_statistic(
+        vae, "latents_mean", latents
+    )
+
+
+def _normalize_sana(vae: Any, encoded: Tensor) -> Tensor:
+    mean, deviation = (_sana_statistic(vae, name, encoded) for name in ("latents_mean", "latents_std"))
+    return (encoded - mean) * (1.0 / deviation)
+
+
+def _sana_statistic(vae: Any, name: str, latents: Tensor) -> Tensor:
+    return _per_channel(vae.config[name] if name in vae.config else getattr(vae, name), latents)
+
+
 def _unchanged(_vae: Any, latents: Tensor) -> Tensor:
     """Return `latents` unchanged, for pipelines that reverse the scaling themselves, such as FLUX.2."""
     return latents
@@ -152,6 +168,7 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "LatentConsistencyModelImg2ImgPipeline": _DIVIDED,
     "AuraFlowPipeline": LatentScaling(_divide, _times_factor, upcast=True),
     "CogView4Pipeline": _DIVIDED,
+    "SanaVideoPipeline": LatentScaling(_denormalize_sana, _normalize_sana),
     "Kandinsky5T2IPipeline": _DIVIDED,
     "Kandinsky5I2IPipeline": _DIVIDED,
 }

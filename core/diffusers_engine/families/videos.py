@@ -1,5 +1,6 @@
 """Rows of the family table for pipeline classes that generate videos."""
 
+import importlib.util
 from dataclasses import replace
 from typing import Any
 
@@ -120,6 +121,9 @@ _LTX = Family(
 def _ltx2_text(_pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     return text.strip(), max_tokens
 
+
+IMAGE_COMPRESSION = {} if importlib.util.find_spec("av") is not None else {"image_crf": 0}
+"""Arguments of LTX-2 with an input image. Without PyAV, the class cannot compress the image as in its training."""
 
 # It also generates audio, which is not sent.
 _LTX2 = replace(
@@ -242,7 +246,14 @@ VIDEO_FAMILIES = (
         previews=False,  # the samples of its scheduler are packed, and the result is not
         step_arguments=("per_token_timesteps",),
     ),
-    _LTX2,
+    replace(_LTX2, related=("LTX2ImageToVideoPipeline",)),
+    replace(
+        _LTX2,
+        pipeline_class="LTX2ImageToVideoPipeline",
+        mode=IMAGE_TO_VIDEO,
+        arguments={**_LTX2.arguments, "image": "image"},
+        fixed_arguments=IMAGE_COMPRESSION,
+    ),
     Family(
         "MochiPipeline",
         TEXT_TO_VIDEO,

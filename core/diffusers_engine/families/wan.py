@@ -85,7 +85,7 @@ WAN_FAMILIES = (
         "SanaVideoPipeline",
         TEXT_TO_VIDEO,
         latent_layouts.channels_first_video,
-        _GEOMETRY,
+        replace(_GEOMETRY, channels=lambda pipeline: int(pipeline.transformer.config.in_channels)),
         arguments={**TEXT_VIDEO_ARGUMENTS, "num_frames": "frames"},
         fixed_arguments=_NO_BINNING,
     ),

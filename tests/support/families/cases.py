@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from core.diffusers_engine.families.videos import IMAGE_COMPRESSION
 from tests.support.families import flux, images, kandinsky, ltx2, newer_images, newer_videos, qwen, videos, wan
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
@@ -137,6 +138,13 @@ CASES: dict[str, Case] = {
     "SanaVideoPipeline": Case(
         wan.build_sana_video, EXACT_SIZE_AND_PROMPT, num_frames=9, latent_frames=3, frames_argument="frames"
     ),
+    "SanaVideoPipeline, VAE of LTX-2": Case(
+        lambda: wan.build_sana_video(ltx2.build_ltx2_vae()),
+        EXACT_SIZE_AND_PROMPT,
+        num_frames=5,
+        latent_frames=3,
+        frames_argument="frames",
+    ),
     "HunyuanVideo15Pipeline": Case(newer_videos.build_hunyuan_15, num_frames=5, latent_frames=2),
     "HunyuanVideo15ImageToVideoPipeline": Case(
         newer_videos.build_hunyuan_15_image_to_video, {}, IMAGE, num_frames=5, latent_frames=2, has_size=False
@@ -149,6 +157,9 @@ CASES: dict[str, Case] = {
         newer_videos.build_ltx_condition, {"frame_rate": 12}, IMAGE, num_frames=17, latent_frames=3
     ),
     "LTX2Pipeline": Case(ltx2.build_ltx2, {"frame_rate": 12}, num_frames=5, latent_frames=3),
+    "LTX2ImageToVideoPipeline": Case(
+        ltx2.build_ltx2, {"frame_rate": 12, **IMAGE_COMPRESSION}, IMAGE, num_frames=5, latent_frames=3
+    ),
     "MochiPipeline": Case(newer_videos.build_mochi, num_frames=13, latent_frames=3),
     "LTXPipeline": Case(videos.build_ltx, {"frame_rate": 12}, num_frames=17, latent_frames=3),
     "LTXPipeline, timestep conditioning": Case(

@@ -21,8 +21,7 @@ from tests.support.families import encoders
 _TEXT_LAYERS = 1
 
 
-def build_ltx2() -> LTX2Pipeline:
-    torch.manual_seed(81)
+def build_ltx2_vae() -> AutoencoderKLLTX2Video:
     vae = AutoencoderKLLTX2Video(
         latent_channels=4,
         block_out_channels=(8,),
@@ -37,9 +36,17 @@ def build_ltx2() -> LTX2Pipeline:
         upsample_factor=(1,),
         patch_size=4,
         decoder_causal=False,
+        spatial_compression_ratio=8,
+        temporal_compression_ratio=2,
     )
     vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 4))
     vae.latents_std.copy_(torch.linspace(0.5, 2.0, 4))
+    return vae.eval()
+
+
+def build_ltx2() -> LTX2Pipeline:
+    torch.manual_seed(81)
+    vae = build_ltx2_vae()
     audio_vae = AutoencoderKLLTX2Audio(
         base_channels=4,
         ch_mult=(1,),
@@ -91,7 +98,7 @@ def build_ltx2() -> LTX2Pipeline:
     )
     return LTX2Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae.eval(),
+        vae=vae,
         audio_vae=audio_vae.eval(),
         text_encoder=encoders.gemma(),
         tokenizer=encoders.gemma_tokenizer(),

@@ -79,10 +79,15 @@ def build_skyreels_image_to_video() -> SkyReelsV2ImageToVideoPipeline:
     )
 
 
-def build_sana_video() -> SanaVideoPipeline:
+def build_sana_video(vae: Any = None) -> SanaVideoPipeline:
+    """Return a pipeline with `vae`, by default the VAE of Wan."""
     torch.manual_seed(42)
-    vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    if vae is None:
+        vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    channels = vae.config.z_dim if "z_dim" in vae.config else vae.config.latent_channels
     transformer = SanaVideoTransformer3DModel(
+        in_channels=channels,
+        out_channels=channels,
         num_attention_heads=2,
         attention_head_dim=12,
         num_layers=1,
