@@ -32,7 +32,7 @@ class Acceleration:
     distance: Distance | None = None
 
     def __str__(self) -> str:
-        """Return the value of the HTTP header MODE_HEADER (codec_wire.http)."""
+        """Return this object as the text that is sent in the HTTP header MODE_HEADER (codec_wire.http)."""
         if self.mode is Mode.REFERENCE:
             return str(self.mode)
         parts = [str(self.mode), f'switches="{"+".join(self.switches)}"']

@@ -1,4 +1,4 @@
-"""Storage of the measured distances of fast mode from reference mode, next to the latent-space map.
+"""Storage of the measured distances of fast mode from reference mode, in a file next to the latent-space map.
 
 The command `codec-diffusers golden accelerate` writes the distances, and a server in fast mode reads the distances.
 """
@@ -22,7 +22,10 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 ACCELERATIONS_FILE = "accelerations.json"
-"""Name of the file with the measured distances, in the folder of a map. The file is not part of the map."""
+"""Name of the file with the measured distances, in the folder of a map.
+
+The file ACCELERATIONS_FILE is not part of the latent-space map.
+"""
 
 
 class _Part(BaseModel):
@@ -54,8 +57,8 @@ class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
     The value of each metric is the worst value of all measured images. For one request at a time, `speed` is the time
-    in reference mode divided by the time with these switches. An infinite PSNR is stored as None. For
-    `reference_images_per_s`, images were generated in reference mode between the images with the measured switches.
+    in reference mode divided by the time with these switches. An infinite PSNR is stored as None. To measure
+    `reference_images_per_s`, images in reference mode were generated in between the images with the measured switches.
     """
 
     switches: tuple[str, ...]
@@ -98,7 +101,7 @@ class Accelerations(_Part):
     """The content of the file ACCELERATIONS_FILE, with one entry of results for each AccelerationKey."""
 
     class Entry(_Part):
-        """The results of one model in one environment.
+        """The results of one model with one combination of map, device and library versions.
 
         `fixtures` are the names of the fixtures in the last measurement.
         """
@@ -135,7 +138,7 @@ class Accelerations(_Part):
 
 
 def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
-    """Return the results for the maps of `latent_space` that are stored in `models_dir`.
+    """Return the results that are stored in `models_dir` for the latent space `latent_space`.
 
     If the file is missing, the result is empty. A damaged file is logged and ignored.
     """
@@ -178,13 +181,13 @@ def find_acceleration(
 def require_distance(
     settings: Settings, model: str, switches: Sequence[str], result: AccelerationResult | None
 ) -> Distance | None:
-    """Return the distance in `result`, or None if the distance was not measured and `settings` allow this.
+    """Return the distance in `result`, or None if the distance is missing and `settings` allow a missing distance.
 
-    If `switches` is empty, the distance of identical images is returned. If batches are the only switch and were not
-    measured, the distance is None.
+    If `switches` is empty, the distance of identical images is returned. If the only switch is the batch size, a
+    distance that was not measured is None.
 
-    Raises InvalidSettings if the distance was not measured and `settings` do not allow a missing distance, or if the
-    distance is outside the bounds in `settings`.
+    Raises InvalidSettings if the distance is missing and `settings` do not allow a missing distance. Also raises
+    InvalidSettings if the distance is outside the bounds in `settings`.
     """
     names = ", ".join(switches) or "none"
     if not switches:

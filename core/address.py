@@ -17,7 +17,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, an IP address or a host name, is reachable only from this machine."""
+    """Return whether the IP address or host name `host` is reachable only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -37,11 +37,12 @@ class Admission:
 
     Requests over a limit are rejected immediately. A job is active while it is queued, running or being read by its
     client. `max_jobs` limits the number of all active jobs, and `max_jobs_per_client` limits the number of active jobs
-    of one client. `max_cost` limits the total cost of active jobs, in pixels x latent frames x steps.
-    `max_request_bytes` limits the total size of request bodies that are being received and of input images of active
-    jobs. `working_memory` limits the memory that active jobs need on the device. `max_jobs` and `max_cost` are limits
-    for one device. For more than one device, `max_jobs` and `max_cost` are multiplied by `devices`, the number of
-    devices. This class is not thread-safe: use it only from the event loop's thread.
+    of one client. `max_cost` limits the total cost of active jobs. The cost of a job is the product of the numbers of
+    pixels, latent frames and steps. `max_request_bytes` limits the bytes in memory: the request bodies that are being
+    received plus the input images of active jobs. `working_memory` limits the memory that active jobs need on the
+    device. `max_jobs` and `max_cost` are limits for one device. For more than one device, `max_jobs` and `max_cost` are
+    multiplied by `devices`, the number of devices. This class is not thread-safe: use it only from the event loop's
+    thread.
     """
 
     def __init__(
@@ -102,11 +103,11 @@ class Admission:
     def admit(self, cost: int, request_bytes: int = 0, client: str = "", memory: JobMemory = NO_MEMORY) -> "Place":
         """Admit a job of `client`. The job is active until the returned Place is freed.
 
-        `cost` is in pixels x latent frames x steps, `request_bytes` is the size of the job's input images, and `memory`
-        is the memory that the job needs on the device.
+        `cost` is the product of the numbers of pixels, latent frames and steps. `request_bytes` is the total size of
+        the input images in bytes. `memory` is the memory that the job needs on the device.
 
-        Raises TooLarge if the job alone exceeds a limit. Raises Overloaded, with the time to wait, if the job and the
-        active jobs together exceed a limit.
+        Raises TooLarge if the job alone exceeds a limit. Raises Overloaded if the job and the active jobs together
+        exceed a limit. The error Overloaded contains the time to wait.
         """
         self.require_possible(cost)
         self.require_place(client)
@@ -132,7 +133,7 @@ class Admission:
             self._idle.set()
 
     def require_possible(self, cost: int) -> None:
-        """Raise TooLarge if a job with the cost `cost` exceeds the limit on the total cost without any other job."""
+        """Raise TooLarge if a job with the cost `cost` alone exceeds the limit on the total cost of active jobs."""
         if cost > self._max_cost:
             raise TooLarge(
                 f"this request costs {cost} (pixels x latent frames x steps), but the limit is {self._max_cost}; "
@@ -140,7 +141,10 @@ class Admission:
             )
 
     def require_place(self, client: str) -> None:
-        """Raise Overloaded, with the time to wait, if the queue is full or `client` has too many active jobs."""
+        """Raise Overloaded if the queue is full or `client` has too many active jobs.
+
+        The error Overloaded contains the time to wait.
+        """
         if self._jobs >= self.max_jobs:
             raise self._queue_full()
         jobs = self._jobs_of.get(client, 0)
@@ -178,7 +182,7 @@ class Admission:
 
 
 class Place:
-    """The place of one active job. Admission limits the number of places.
+    """The place of one job among the active jobs. Admission limits the number of places.
 
     A Place is a context manager that frees the place at the end of its `with` block. If there is no `with` block, call
     `free` once.
@@ -204,6 +208,6 @@ class Place:
         self.free()
 
     def free(self) -> None:
-        """Stop counting the job as active."""
+        """Stop counting the job of this place as active."""
         self._reservation.free()
         self._admission._free(self._cost, self._client, self._memory)

@@ -51,7 +51,7 @@ class DecodePlan:
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, in pixels x latent frames x steps."""
+        """Estimated cost on the device, which is the product of the numbers of pixels, latent frames and steps."""
         return self.width * self.height * self.latent_frames * RENDERING_STEPS
 
 

@@ -27,7 +27,8 @@ ONNX = "onnx"
 class DecoderFile:
     """An ONNX decoder on disk.
 
-    `hash` is "sha256:<hex>", and `modified_ns` is the time of the last change of the file.
+    `hash` is the hash of the file in the form "sha256:<hex>". `modified_ns` is the time of the last change of the file
+    in nanoseconds.
     """
 
     path: Path
@@ -48,7 +49,7 @@ class DecoderFile:
 
 
 def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
-    """Return the exported decoder of the map `bundle`, or None if it was not exported.
+    """Return the exported decoder of the map `bundle`, or None if the decoder was not exported.
 
     The folder of the map is searched in `models_dir` and then in the data of the embedded model. If the map in a folder
     does not have the hash of `bundle`, the folder is skipped. If the map names an ONNX decoder, a decoder file with
@@ -69,9 +70,9 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
 
 
 def _read(path: Path, required: str | None) -> DecoderFile | None:
-    """Return the decoder in the file `path`, or None if `required` is not None and is not the hash of the file.
+    """Return the decoder in the file `path`, or None if the file does not have the hash `required`.
 
-    Raises OSError if the file cannot be read.
+    If `required` is None, a file with any hash is accepted. Raises OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())

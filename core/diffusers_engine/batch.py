@@ -26,7 +26,10 @@ all jobs."""
 
 
 def batch_key(plan: StreamPlan) -> Hashable:
-    """Return a key for `plan`. Plans of one model with equal keys can run together in one call of a pipeline."""
+    """Return the key that determines which other plans can be in a batch with `plan`.
+
+    Plans of one model with equal keys can run together in one call of a pipeline.
+    """
     return (
         plan.model,
         plan.modality,
@@ -66,7 +69,7 @@ class BatchMember:
     error: CodecError | None = None
 
     def leave(self, error: CodecError) -> None:
-        """Leave the batch because of `error`. Only the first error is kept."""
+        """Leave the batch because of `error`. If the member has already left, the first error is kept."""
         if self.error is None:
             self.error = error
             if self.on_leave is not None:
@@ -76,9 +79,9 @@ class BatchMember:
 class Batch:
     """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
 
-    If rows cannot be removed from the tensors of `variant` between two steps, a member that leaves keeps its row, and
-    the result of the member is discarded. The pipeline must receive the list `generators` and not a copy, because the
-    list changes when rows are removed.
+    If rows cannot be removed from the tensors of `variant` between two steps, a member that leaves keeps its row. The
+    result of a member that has left is discarded. The pipeline must receive the list `generators` and not a copy,
+    because the list changes when rows are removed.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def call_defaults(pipeline: Any) -> Mapping[str, Any]:
-    """Return the default values of the arguments of the method `__call__` of `pipeline`, by name.
+    """Return a dictionary of default values by argument name, for the method `__call__` of `pipeline`.
 
     An argument without a default value has the value `inspect.Parameter.empty`.
     """

@@ -13,8 +13,8 @@ from core.engine import Job
 def stop_if_cancelled(*jobs: Job) -> None:
     """Raise the cancellation error of the first job if all `jobs` were cancelled.
 
-    If a job was not cancelled, record that the device has made progress. If there are several jobs, `jobs` are the jobs
-    of one batch.
+    If at least one job was not cancelled, record that the device has made progress. If there are several jobs, `jobs`
+    are the jobs of one batch.
     """
     reasons = [job.reason for job in jobs]
     if reasons[0] is not None and None not in reasons:
@@ -45,7 +45,7 @@ def checkpoints(module: Any, *jobs: Job) -> Iterator[None]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Return whether `module` or a part of it is compiled."""
+    """Return whether `module` or a part of `module` is compiled."""
     return any(type(part).__name__ == "OptimizedModule" or part._compiled_call_impl for part in module.modules())
 
 

@@ -30,7 +30,7 @@ def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Te
 
 
 def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the clean estimate x - sigma * v of a flow-matching model with velocity v (arXiv 2210.02747).
+    """Return the clean estimate of a flow-matching model: the sample minus sigma times the velocity (arXiv 2210.02747).
 
     The scheduler's method `step` has already increased the index of sigma by 1.
     """
@@ -42,7 +42,7 @@ def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -
 def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
     """Return the clean estimate for a scheduler whose noise levels are sigmas.
 
-    The samples of a scheduler with sigmas are alpha * x0 + sigma * noise.
+    A sample of a scheduler with sigmas is alpha times the clean latents plus sigma times the noise.
     """
     alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
     return _unmix(scheduler, arguments, alpha, sigma)
@@ -55,9 +55,10 @@ def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> 
 
 
 def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
-    """Return the clean estimate x0 from x = alpha * x0 + sigma * noise and the output of the model (arXiv 2202.00512).
+    """Return the clean estimate x0, given the model's output and the sample x = alpha * x0 + sigma * noise.
 
-    The prediction type of the scheduler determines whether the output is x0, the noise or the velocity.
+    This parametrization is described in arXiv 2202.00512. The prediction type of the scheduler determines whether the
+    output is x0, the noise or the velocity.
     """
     sample, output = arguments["sample"].float(), arguments["model_output"].float()
     match scheduler.config.prediction_type:

@@ -1,4 +1,4 @@
-"""Access to the layers of CLIP text encoders for `clip_skip` with newer versions of transformers."""
+"""Support for the argument `clip_skip` of pipelines with newer versions of transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from typing import Any
 
 @contextmanager
 def with_text_model(pipeline: Any) -> Iterator[None]:
-    """In the `with` block, give the text encoder of `pipeline` the attribute `text_model` if it has none.
+    """Add a missing attribute `text_model` to the text encoder of `pipeline` in the `with` block.
 
     With `clip_skip`, the classes of Stable Diffusion 1 apply `text_encoder.text_model.final_layer_norm`. Since
-    transformers 5, a CLIPTextModel has its layers as own attributes.
+    transformers 5, the layers of a CLIPTextModel are attributes of the CLIPTextModel itself.
     """
     encoder = getattr(pipeline, "text_encoder", None)
     if encoder is None or hasattr(encoder, "text_model") or not hasattr(encoder, "final_layer_norm"):

@@ -17,7 +17,7 @@ MAX_WEIGHT = 100.0
 MAX_MATCHES = 8_000
 """Maximum number of symbols, words and spaces that the parser matches in one prompt, including repeated matches.
 
-The parser tries several rules at each position of a prompt. 600 words need about 5,000 matches.
+The parser tries several rules at each position of a prompt. A prompt of 600 words needs about 5,000 matches.
 """
 
 
@@ -26,7 +26,7 @@ class _TooManyMatches(Exception):
 
 
 class _BoundedParser:
-    """The parser of compel. Parsing stops after MAX_MATCHES matches."""
+    """The parser of the package compel, which stops after MAX_MATCHES matches."""
 
     def __init__(self) -> None:
         import pyparsing  # noqa: PLC0415 - only needed with the extra `weighting`
@@ -45,7 +45,7 @@ class _BoundedParser:
         self._lock = Lock()
 
     def parse(self, text: str) -> "Conjunction":
-        """Return the parts of the prompt `text`. Raises the exceptions of compel and _TooManyMatches."""
+        """Return the parts of the prompt `text`. Raises _TooManyMatches, or the exceptions of the package compel."""
         with self._lock:
             self._matches = 0
             return self._parser.parse_conjunction(text)
@@ -88,7 +88,7 @@ def parse_prompt(field: str, text: str) -> "Conjunction":
 
 
 def flattened_prompts(part: Any) -> list[Any]:
-    """Return the texts of one part of a prompt, which is a text or a blend of several texts."""
+    """Return the texts of `part`, a part of a prompt. A part is a text or a blend of several texts."""
     return list(part.prompts) if hasattr(part, "prompts") else [part]
 
 

@@ -32,8 +32,8 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
 
     The compiled code is stored in the folder `cache`, so that the next start of the server takes only seconds. Images
     of other sizes are generated without compiled code. Batches whose size is neither 1 nor `batch_size` also run
-    without compiled code. Because nothing is compiled later, no request waits for a compiler, and the bytes of a
-    request do not depend on earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this
+    without compiled code. Because nothing is compiled later, no request waits for a compiler, and the response to a
+    request does not depend on earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this
     function on the device thread.
     """
     if model.switches.compile == "none":
@@ -63,7 +63,7 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
 
 
 def _guided_in_half_of_the_steps(model: LoadedModel) -> LoadedModel:
-    """Return `model` with GUIDED_HALF as its guidance interval, if the model leaves out guidance in some steps.
+    """Return a copy of `model` with the guidance interval GUIDED_HALF in every pipeline that has a guidance interval.
 
     The generations for compilation have so few steps that the model's own guidance interval could include every step.
     """

@@ -23,10 +23,9 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
     """Return (pipeline with the VAE of `source`, family of the pipeline, device). See loader._from_files.
 
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
-    of the model's pipeline, but its denoisers have no weights and its text encoders are missing. No weights other than
-    those of the VAE are downloaded or read. Raises ModelLoadError if the pipeline class is unknown or the variant does
-    not exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE cannot be
-    loaded.
+    of the model's pipeline, but its denoisers have no weights and its text encoders are missing. Only the weights of
+    the VAE are downloaded and read. Raises ModelLoadError if the pipeline class is unknown or the variant does not
+    exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE cannot be loaded.
     """
     location = locate_model(source)
     path = Path(location)
@@ -49,7 +48,7 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
 def _from_folder(
     source: ModelSource, folder: Path, device: Device, file: Path | None, arguments: Mapping[str, Any] | None = None
 ) -> tuple[Any, Family]:
-    """Return the pipeline with the configuration in `folder`, and its family.
+    """Return the pipeline with the configuration in `folder`, and the family of the pipeline.
 
     The weights of the VAE are in `file`, or in `folder` if `file` is not given.
     """

@@ -191,7 +191,7 @@ def _encode_batch(encoder: LatentEncoder, latents: Tensor, plan: StreamPlan, bat
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
-    """Warm up with `plan`.
+    """Run a generation of `plan` as warm-up, and measure the memory that generations need.
 
     Return a memory model that is fitted to the measured memory of `plan` and of the larger plan `wide_plan`. Return
     None if the memory cannot be measured. Call this function on the device thread. Raises the errors of `warm_up` for

@@ -1,6 +1,6 @@
 """The extra parameters that a pipeline accepts.
 
-They follow from the call signature of the pipeline and from its row of the family table.
+The extra parameters follow from the call signature of the pipeline and from the family table.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,7 +71,8 @@ _FIELDS: dict[str, Callable[[Any, Family, Any], ExtraField | None]] = {
     "max_sequence_length": _max_sequence_length,
     "clip_skip": _clip_skip,
 }
-"""Functions of (pipeline, family, default value of the argument) that return the bounds of each extra parameter.
+"""Functions that return the bounds of an extra parameter, as a dictionary by the name of the extra parameter.
 
-A function returns None if the parameter has no effect on the pipeline.
+Each function has the parameters (pipeline, family, default value of the argument). A function returns None if the extra
+parameter has no effect on the pipeline.
 """

@@ -28,7 +28,7 @@ def denoisers_of(pipeline: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A loaded pipeline. The functions in _CHECKS decide whether the pipeline supports a switch."""
+    """A loaded pipeline. The functions in _CHECKS decide whether this pipeline supports a switch."""
 
     source: ModelSource
     pipeline: Any
@@ -233,7 +233,7 @@ _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "dtype": lambda _model, _value: None,
     "batch_size": lambda _model, _value: None,
 }
-"""Functions that check whether a model supports a switch, by the name of the switch.
+"""Functions that check whether a model supports a switch, as a dictionary by the name of the switch.
 
 Each function has the parameters (model, value). Each function returns the reason why the model does not support the
 value of the switch, or None.

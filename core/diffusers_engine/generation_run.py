@@ -35,11 +35,14 @@ DEVICE_ENCODING_BYTES = 256 * 1024
 Encoding latents of at most this size takes less than a millisecond, about as long as waking another thread.
 """
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
-"""Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
+"""Maximum size in bytes of the previews that wait for the event loop.
+
+If the waiting previews have reached this size, further previews are dropped.
+"""
 
 
 class GenerationRun:
-    """One generation on the device thread; this thread calls all methods except `__init__`.
+    """One generation on the device thread. The device thread calls all methods except `__init__`.
 
     The queue `results` receives the event Started, the Step events, the previews, and then one last result. The last
     result is a tensor of latents, a Frame event, a Pixels object or an error. After the last result, the device no
@@ -154,7 +157,7 @@ class GenerationRun:
 def encode_frame(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:
     """Return the encoded latent frame `seq` of `plan`.
 
-    Raises OutOfMemory if the device has too little memory, and the errors of LatentEncoder.encode.
+    Raises OutOfMemory if the device has too little memory. Also raises the errors of LatentEncoder.encode.
     """
     with memory_guard(plan):
         return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)

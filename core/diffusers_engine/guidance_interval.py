@@ -12,7 +12,7 @@ from torch import Tensor
 def with_guidance_interval(
     is_guided: Callable[[int, int], bool], inputs: Sequence[str], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a pipeline call whose steps use guidance only if `is_guided(step, total)` is true.
+    """Return arguments for a pipeline call in which a step uses guidance only if `is_guided(step, total)` is true.
 
     Steps are counted from 0. The first step always uses guidance. `inputs` contains the names of tensors (see
     Family.guidance_inputs). The first half of each tensor in `inputs` belongs to the unconditional prediction.
@@ -23,7 +23,7 @@ def with_guidance_interval(
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}
-    """Tensors with both halves, by name, or an empty dictionary if the request does not use guidance."""
+    """Dictionary of tensors with both halves by name. The dictionary is empty if the request does not use guidance."""
     scales: list[float] = []
 
     def after_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ INDEX = "model_index.json"
 
 
 class HubError(OSError):
-    """Raised if a repository does not exist, or if the hub cannot be reached and the files are not cached."""
+    """Raised if a repository does not exist. Also raised if files are not cached and the hub cannot be reached."""
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
-    """Return the paths of all files in `repository`, or of the cached files only if `local_files_only` is set.
+    """Return the paths of all files in `repository`.
 
-    Raises the errors of huggingface_hub.
+    If `local_files_only` is set, return only the paths of cached files. Raises the errors of huggingface_hub.
     """
     if not local_files_only:
         return [file.rfilename for file in model_info(repository).siblings or ()]

@@ -21,13 +21,13 @@ _UPRIGHT = 1
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_ORIENTATION = frozenset((b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
 _JPEG_MIN_LENGTHS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
-"""JPEG segments that determine the colours, by marker.
+"""JPEG segments that determine the colours, as a dictionary by JPEG marker.
 
-Each value contains the first bytes of the segment's content, and the minimum length of the content in bytes. libjpeg
-ignores segments that are shorter than the minimum length.
+Each value contains the first bytes of the segment's content, and the minimum length of the content in bytes. The
+library libjpeg ignores segments that are shorter than the minimum length.
 """
 _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
-"""Metadata chunks of WebP and their flags in VP8X (RFC 9649, 2.7.1)."""
+"""Flags in the WebP chunk VP8X, as a dictionary by the name of the metadata chunk (RFC 9649, 2.7.1)."""
 
 
 def without_metadata(file: InputImage) -> bytes:
@@ -38,7 +38,7 @@ def without_metadata(file: InputImage) -> bytes:
 def orientation_of(file: InputImage) -> int:
     """Return the EXIF orientation of `file`, from 1 to 8, or 1 if the orientation cannot be read.
 
-    Other metadata are ignored.
+    Metadata other than the orientation are ignored.
     """
     from PIL import Image  # noqa: PLC0415 - a gateway has no Pillow
 

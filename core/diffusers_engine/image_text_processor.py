@@ -9,7 +9,10 @@ from transformers import ProcessorMixin, Qwen2VLProcessor
 
 
 class ImageTextProcessor(Qwen2VLProcessor):  # type: ignore[misc]
-    """A Qwen2VLProcessor that cannot process videos. Without torchvision, it processes images with Pillow."""
+    """A Qwen2VLProcessor that cannot process videos.
+
+    Without torchvision, this processor processes images with Pillow.
+    """
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"

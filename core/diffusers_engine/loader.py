@@ -66,7 +66,7 @@ class LoadedModel:
     device: Device
     """The torch device and dtype of the pipelines."""
     prompts: PromptCache = field(default_factory=PromptCache)
-    """The embeddings of recent prompts, which all pipelines share."""
+    """The cache of prompt embeddings that all pipelines of the model share."""
     request_loras: RequestLoras | None = None
     """The LoRA weights of requests, or None if requests must not contain LoRA weights."""
     switches: Switches = field(default_factory=Switches)
@@ -98,9 +98,9 @@ class LoadedModel:
         return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
 
     def applied_loras(self, plan: StreamPlan) -> AbstractContextManager[None]:
-        """Return a context manager that applies the LoRA weights of `plan`. Use it only on the device thread.
+        """Return a context manager that applies the LoRA weights of `plan`.
 
-        See RequestLoras.applied.
+        Use the context manager only on the device thread. See RequestLoras.applied.
         """
         if not plan.loras:
             return nullcontext()
@@ -214,7 +214,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model for which the server role `source.role` loads all required components."""
+    """Yield those pipelines of the model that can be used with the components for the server role `source.role`."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return

@@ -36,9 +36,10 @@ def can_measure(model: LoadedModel) -> bool:
 def measure_peak(device: torch.device) -> Iterator[Peak]:
     """Measure the peak memory of the tensors that this thread allocates on `device` inside the `with` block.
 
-    On a GPU, the memory is counted by torch's allocator. On the CPU, the memory of the results of all torch operations
-    is counted, because no other method works. The CPU allocator of torch does not count memory, and torch.profiler
-    takes seconds. Small generations do not change the resident size of the process, because they reuse freed memory.
+    On a GPU, the memory is counted by torch's allocator. On the CPU, the size in bytes of each result of a torch
+    operation is counted, because no other method works. The CPU allocator of torch does not count memory, and
+    torch.profiler takes seconds. A small generation does not change the resident size of the process, because freed
+    memory is reused.
     """
     peak = Peak()
     if device.type == "cuda":
@@ -95,6 +96,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _tensors(tree: Any) -> list[Tensor]:
     """Return the plain tensors in `tree`.
 
-    Tensors of subclasses of Tensor, e.g. quantized weights, are omitted, because they have no storage of their own.
+    An instance of a subclass of Tensor, such as a quantized weight, is omitted, because the instance has no storage of
+    its own.
     """
     return [leaf for leaf in tree_leaves(tree) if type(leaf) in (Tensor, torch.nn.Parameter)]

@@ -21,7 +21,7 @@ class ModelFiles:
 
     folder: Path
     variant: str | None
-    """Variant of the weights to load, e.g. fp16, or None for the default weights."""
+    """Variant of the weights to load (such as fp16), or None for the default weights."""
     family: Family
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
@@ -35,7 +35,7 @@ def fetch_model(source: ModelSource) -> ModelFiles:
 
     The field `source.name` must be set. Files on the hub are downloaded if they are not cached. Raises ModelLoadError
     if the pipeline class is not in the family table or the variant does not exist. Raises HubError if the repository
-    cannot be used, and the errors of diffusers if a file is not valid.
+    cannot be used. Raises the errors of diffusers if a file is not valid.
     """
     location = locate_model(source)
     folder = Path(location)

@@ -32,7 +32,7 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
-"""Largest allowed difference between compared pixel values (0 to 255), by dtype.
+"""Largest allowed difference between compared pixel values from 0 to 255, as a dictionary by dtype.
 
 The two decodings that are compared use the same latents and the same VAE. A different batch size of the decoder or a
 different order of two operations can change values by a few units in the last place. In fp16 (11 significant bits) and
@@ -93,7 +93,7 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
 
 
 def require_comparison(model: LoadedModel, checks: Sequence[PixelCheck]) -> None:
-    """Require that the pixels of `model` were compared if the pipeline class has no row in the family table.
+    """If the pipeline class of `model` has no row in the family table, require that the pixels were compared.
 
     Raises ModelLoadError if `checks` is empty, or if the pixels could not be compared in one of `checks`. The
     ModelLoadError contains the reason.

@@ -21,9 +21,9 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
     """Return the dtype that most stored weights have (fp16, bf16 or fp32). Return None if the dtype cannot be read.
 
     `path` is the directory of a pipeline or of a VAE, or a single safetensors file. For a pipeline, the dtype of the
-    denoiser (transformer or UNet) is read. If the denoiser has no weights, the dtype of the VAE is read. `variant`
-    selects the weights in a directory, e.g. fp16. Without `variant`, the default weights are selected. Only the headers
-    of the files are read.
+    denoiser (transformer or UNet) is read. If the denoiser has no weights, the dtype of the VAE is read. `variant` is
+    the variant of the weights in a directory, such as fp16. Without `variant`, the default weights are selected. Only
+    the headers of the files are read.
     """
     counts: Counter[str] = Counter()
     for file in _weight_files(path, variant):

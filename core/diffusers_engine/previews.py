@@ -13,8 +13,9 @@ from core.plan import StreamPlan
 def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) -> Iterator[Preview]:
     """Yield the previews of `estimate`, the clean estimate [latent_frames, C, h, w] of a step.
 
-    `step` is (completed steps, total steps). There is one preview for each latent frame. Nothing is yielded if the
-    estimate contains NaN or infinite values. With some schedules, the first estimates contain NaN or infinite values.
+    `step` is a pair of the number of completed steps and the total number of steps. There is one preview for each
+    latent frame. Nothing is yielded if the estimate contains NaN or infinite values. With some schedules, the first
+    estimates contain NaN or infinite values.
     """
     try:
         encoder = LatentEncoder(preview_header(plan.header))

@@ -24,8 +24,9 @@ class PromptCache:
     """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
     Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights of the text encoders. The
-    weights of the text encoders change only with the LoRA weights of a request, which `weights` identifies. The cache
-    returns copies, so that a pipeline cannot change the cached tensors. Use the cache only on the device thread.
+    weights of the text encoders change only with the LoRA weights of a request. The attribute `weights` identifies
+    these LoRA weights. The cache returns copies, so that a pipeline cannot change the cached tensors. Use the cache
+    only on the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -90,7 +91,7 @@ class PromptCache:
     def get(self, key: Hashable, encode: Callable[[], Embeddings]) -> Any:
         """Return a copy of the embeddings with the key `key` for the current `weights`.
 
-        If the embeddings are not in the cache, call `encode`.
+        If the embeddings are not in the cache, call `encode` to compute the embeddings.
         """
         key = (self.weights, key)
         if key in self._entries:

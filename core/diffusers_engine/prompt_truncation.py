@@ -12,7 +12,7 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 _ENCODERS = {f"tokenizer{suffix}": f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")}
-"""Names of the text encoders in diffusers pipelines, by the name of the tokenizer that belongs to the text encoder."""
+"""Names of the text encoders in diffusers pipelines, as a dictionary by the name of the tokenizer."""
 _MAX_ADDED_TOKENS = 8
 """Maximum number of tokens that a tokenizer adds to a text (start, end, prefix and padding)."""
 
@@ -20,8 +20,8 @@ _MAX_ADDED_TOKENS = 8
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
     """Return a truncation for each prompt field of `plan` and each text encoder that drops tokens of this field.
 
-    Each truncation is also logged. Prompts in another syntax than plain are never truncated. Call this function only on
-    the device thread.
+    Each truncation is also logged. Prompts whose syntax is not plain text, such as prompts with weights, are never
+    truncated. Call this function only on the device thread.
     """
     if plan.prompt_syntax is not None:
         return ()

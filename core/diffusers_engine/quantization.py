@@ -22,8 +22,8 @@ def quantization_arguments(
     """Return the arguments of `from_pretrained` for the switches `quantization` and `gguf`.
 
     `folder` is the directory of the pipeline, and `components` is the content of the file model_index.json. Raises
-    InvalidSettings if a package is not installed, if the GGUF file is not found, or if the device or the pipeline does
-    not support a switch.
+    InvalidSettings if a package is not installed or the GGUF file is not found. Also raises InvalidSettings if the
+    device or the pipeline does not support a switch.
     """
     quantization, gguf = source.switches.quantization, source.switches.gguf
     if gguf is not None:
@@ -103,14 +103,14 @@ TORCHAO: Mapping[str, str] = {
     "int4wo": "Int4WeightOnlyConfig",
     "float8wo": "Float8WeightOnlyConfig",
 }
-"""Configuration classes of torchao, by the value of the switch `quantization` that selects the class."""
+"""Configuration classes of torchao, as a dictionary by the value of the switch `quantization`."""
 BITSANDBYTES: Mapping[str, Callable[[Any, Device], Any]] = {
     "bnb_int8": lambda config, _device: config(load_in_8bit=True),
     "bnb_nf4": lambda config, device: config(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=device.dtype
     ),
 }
-"""Functions that build the configuration of bitsandbytes, by the value of the switch `quantization`.
+"""Functions that build the configuration of bitsandbytes, as a dictionary by the value of the switch `quantization`.
 
 Each function has the parameters (configuration class, device).
 """

@@ -47,7 +47,7 @@ class ResultQueue(Generic[ItemT]):
         return len(self._items)
 
     def is_empty(self) -> bool:
-        """Return whether `get` would wait."""
+        """Return whether the queue has no item, so that `get` would wait."""
         return not self._items
 
     def _wake(self) -> None:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 _WIDE_MODES = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
 """Modes in which Pillow opens 16-bit greyscale files."""
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
-"""Modes with straight alpha to which Pillow can convert images, by the mode with premultiplied alpha."""
+"""Pillow modes with straight alpha, as a dictionary by the corresponding mode with premultiplied alpha."""
 
 
 def to_rgb(image: "Image") -> "Image":
     """Return `image` as RGB.
 
-    16-bit greyscale values are divided by 257 and rounded, so that 65535 becomes 255. Values outside the 16-bit range
-    are clipped. In mode F, values outside 0 to 255 are clipped. Transparent pixels are composited on black.
+    Values of 16-bit greyscale images are divided by 257 and rounded, so that 65535 becomes 255. Values outside the
+    16-bit range are clipped. In mode F, values outside 0 to 255 are clipped. Transparent pixels are composited on
+    black.
     """
     from PIL import Image, ImageCms  # noqa: PLC0415 - a gateway has no Pillow
 

@@ -1,6 +1,6 @@
 """Sampling of the latents of a plan with a diffusers pipeline.
 
-Sampling is deterministic for a seed, and it can be cancelled between two steps.
+Sampling is deterministic for a seed, and a generation can be cancelled between two steps.
 """
 
 import traceback
@@ -60,9 +60,9 @@ def sample(
 def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Tensor | None]:
     """Run the plans of all `members` in one call of the pipeline.
 
-    All plans must have the same `batch_key`. See `sample`. Return a list with the latents of each member, or None for a
-    member that has left the batch. A member leaves the batch after the step in which its job is cancelled, or if its
-    preview listener raises a CodecError. Raises the error of a member if all members have left the batch.
+    All plans must have the same `batch_key`. See `sample`. Return a list with one item for each member: the latents, or
+    None if the member has left the batch. A member leaves the batch after the step in which its job is cancelled, or if
+    its preview listener raises a CodecError. Raises the error of a member if all members have left the batch.
     """
     plan = members[0].plan
     with memory_guard(plan), model.applied_loras(plan):

@@ -33,7 +33,10 @@ def step_check(variants: tuple[PipelineVariant, ...], scheduler: str | None = No
 
 
 def scheduler_checks(variants: tuple[PipelineVariant, ...]) -> dict[str, StepCheck]:
-    """Return the result of `step_check` for each scheduler that works with all `variants`, by scheduler name."""
+    """Return a dictionary of the results of `step_check` by scheduler name.
+
+    The dictionary contains each scheduler that works with all `variants`.
+    """
     names = alternatives(variants[0].pipeline.scheduler)
     with torch.random.fork_rng(devices=[]), np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         return {

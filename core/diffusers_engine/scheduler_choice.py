@@ -28,12 +28,12 @@ DIFFUSION: Mapping[str, Choice] = {
     "pndm": Choice("PNDMScheduler", {"skip_prk_steps": True}),
     "unipc": Choice("UniPCMultistepScheduler"),
 }
-"""Schedulers by name, for models that predict noise, velocity or samples at discrete timesteps."""
+"""Dictionary of schedulers by name, for models that predict noise, velocity or samples at discrete timesteps."""
 FLOW: Mapping[str, Choice] = {
     "flow-euler": Choice("FlowMatchEulerDiscreteScheduler"),
     "flow-lcm": Choice("FlowMatchLCMScheduler"),
 }
-"""Schedulers by name, for models that predict the velocity of a flow."""
+"""Dictionary of schedulers by name, for models that predict the velocity of a flow."""
 SCHEDULERS: Mapping[str, Choice] = {**DIFFUSION, **FLOW}
 
 _DIFFUSION_CLASSES = frozenset(choice.scheduler_class for choice in DIFFUSION.values()) | {

@@ -13,7 +13,7 @@ from core.diffusers_engine.hub import INDEX, hub_access
 from core.diffusers_engine.sources import ModelSource
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model"]
-"""Files of a pipeline that are not weights. The patterns also match in subfolders."""
+"""Patterns for the files of a pipeline that are not weights. The patterns also match files in subfolders."""
 
 
 def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Family]:
@@ -21,8 +21,9 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 
     The pipeline class and the configuration are read from a pipeline directory next to the file (see
     local_configuration). If there is no pipeline directory next to the file, the class and the configuration are read
-    from a hub repository. diffusers infers the hub repository from the keys of the checkpoint. Raises ModelLoadError if
-    the pipeline class is not supported, HubError if the hub repository cannot be used, and the errors of diffusers.
+    from a hub repository. The library diffusers infers the hub repository from the keys of the checkpoint. Raises
+    ModelLoadError if the pipeline class is not supported. Raises HubError if the hub repository cannot be used. Also
+    raises the errors of diffusers.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -39,7 +40,7 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 def configuration_of(file: Path) -> Path:
     """Return the directory with the configuration of the checkpoint `file`.
 
-    If the configuration is not next to the checkpoint, it is downloaded.
+    A configuration that is not next to the checkpoint is downloaded.
     """
     return local_configuration(file) or _download_configuration(file)
 
@@ -47,9 +48,9 @@ def configuration_of(file: Path) -> Path:
 def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
-    The configuration is searched first in a directory that has the name of the file without its suffix, then in the
-    directory that contains the file. The directory must contain a pipeline. Weights in the directory of the
-    configuration are not used.
+    The first choice for the configuration is the directory that has the name of the file without the suffix. The second
+    choice for the configuration is the directory that contains the file. The directory must contain a pipeline. Weights
+    in the directory of the configuration are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 
@@ -57,7 +58,7 @@ def local_configuration(file: Path) -> Path | None:
 def _download_configuration(file: Path) -> Path:
     """Return the directory of the configuration that diffusers infers for `file`.
 
-    The configuration is downloaded if it is not cached.
+    A configuration that is not cached is downloaded.
     """
     from diffusers.loaders.single_file_utils import (  # noqa: PLC0415 - takes seconds
         fetch_diffusers_config,

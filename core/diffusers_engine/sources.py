@@ -40,7 +40,7 @@ class ModelSource:
     variant: str | None = None
     """Variant of the weights, such as fp16.
 
-    None selects the default weights or, for a model without default weights, the only variant.
+    The value None selects the default weights. If the model has no default weights, None selects the only variant.
     """
     role: Role = Role.ALL
     """Role of the server: only to generate, only to decode and encode, or both. The role determines which components
@@ -60,10 +60,10 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
     """Return the models that are named in `settings`, with the default model first.
 
     If `settings` contains no model, the embedded model is returned. `settings.variant` applies only to the default
-    model. With Role.DECODER, LoRA weights are ignored, because they change only the denoiser. Raises InvalidSettings if
-    CODEC_LORAS is malformed, or if a switch of fast mode is set in reference mode. Raises InvalidSettings if a factory
-    function (--pipeline) is combined with a variant or with Role.DECODER. Raises ModelLoadError if the video model is
-    not found.
+    model. With Role.DECODER, LoRA weights are ignored, because LoRA weights change only the denoiser. Raises
+    InvalidSettings if CODEC_LORAS is malformed, or if a switch of fast mode is set in reference mode. Raises
+    InvalidSettings if a factory function (--pipeline) is combined with a variant or with Role.DECODER. Raises
+    ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(

@@ -29,7 +29,7 @@ STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     "pyramid_attention": _ONE_PASS,
     "taylorseer": None,
 }
-"""Pipeline classes that each cache supports, by the name of the cache.
+"""Pipeline classes that each cache supports, as a dictionary by the name of the cache.
 
 The value None means that the transformer class, not the pipeline class, determines whether the cache can be enabled.
 """
@@ -61,7 +61,7 @@ class StepCache:
     def begin(self, pipeline: Any, steps: int) -> None:
         """Reset the cache. Call this method before `pipeline` generates with `steps` steps.
 
-        The cache must be reset because a cancelled generation does not reset it.
+        The cache must be reset because a cancelled generation does not reset the cache.
         """
         from diffusers.hooks import HookRegistry  # noqa: PLC0415 - takes seconds
 

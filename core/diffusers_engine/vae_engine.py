@@ -35,7 +35,7 @@ from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
 BATCH_PIXELS = 2**22
-"""Maximum number of pixels that are decoded before the device thread runs the next job, e.g. 16 frames of 512x512.
+"""Maximum number of pixels that are decoded before the device thread runs the next job, such as 16 frames of 512x512.
 
 This number also limits the pixels in memory, except for VAEs that decode all frames of a video together.
 """

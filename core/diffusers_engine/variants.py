@@ -34,9 +34,9 @@ class PipelineVariant:
     Without the weights of the VAE, a client must send latents instead of input images.
     """
     guidance_interval: GuidanceInterval | None = None
-    """The steps that use classifier-free guidance, or None if all steps use it."""
+    """The steps that use classifier-free guidance, or None if all steps use classifier-free guidance."""
     step_cache: StepCache | None = None
-    """The cache of earlier sampling steps, which all pipelines of a model share."""
+    """The step cache that all pipelines of the model share, or None if there is no step cache."""
 
     @property
     def mode(self) -> GenerationMode:
@@ -66,7 +66,8 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`.
 
-    The pipelines share all components of `pipeline`, including the weights, except the scheduler.
+    All pipelines share the components of `pipeline` and the weights of the components, but each pipeline has its own
+    scheduler.
 
     A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """
@@ -95,8 +96,10 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
 
 
 _INPAINTING_CHANNELS = (4, 9)
-"""Numbers of input channels of the UNets that the inpainting classes support. 9 channels include the mask and the
-masked image."""
+"""Numbers of input channels of the UNets that the inpainting classes support.
+
+With 9 channels, the input includes the mask and the masked image.
+"""
 
 
 def can_add_noise(variant: PipelineVariant, scheduler: Any) -> bool:
@@ -106,7 +109,7 @@ def can_add_noise(variant: PipelineVariant, scheduler: Any) -> bool:
 
 
 def _can_inpaint(variant: PipelineVariant) -> bool:
-    """Return False if `variant` is for inpainting and its UNet has unsupported input channels, else True."""
+    """Return False if `variant` is for inpainting and its UNet has an unsupported number of input channels."""
     unet = getattr(variant.pipeline, "unet", None)
     return not variant.family.mode.mask or unet is None or unet.config.in_channels in _INPAINTING_CHANNELS
 
@@ -115,7 +118,7 @@ def _from_components(pipeline_class: type, pipeline: Any) -> Any:
     """Return a pipeline of the class `pipeline_class` with the components of `pipeline`. The scheduler is copied.
 
     The scheduler is copied because some pipeline classes change the configuration of the scheduler. For example,
-    StableDiffusionInpaintPipeline sets `skip_prk_steps`.
+    StableDiffusionInpaintPipeline changes the setting `skip_prk_steps` of its scheduler.
     """
     accepted = inspect.signature(pipeline_class).parameters
     arguments = dict(pipeline.components)

@@ -38,7 +38,7 @@ def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def area_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Set HiDream's default side so that the class keeps the size of `plan`.
+    """Set the default side of the HiDream pipeline `pipeline` so that the pipeline keeps the size of `plan`.
 
     HiDream scales every size to the area of a square with the default side.
     """
@@ -53,7 +53,7 @@ def area_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def resolution_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Make Kandinsky 5 generate an image in the size of `plan`, which may differ from the sizes that it lists."""
+    """Make Kandinsky 5 generate an image in the size of `plan`, even if the pipeline does not list this size."""
     listed = pipeline.resolutions
     pipeline.resolutions = [(plan.width, plan.height)]
     try:
@@ -66,7 +66,7 @@ def resolution_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 def resolution_for_edits_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """See resolution_of_plan. Raises InvalidRequest if a prompt is so long that the pipeline would shorten it.
 
-    The pipeline cannot shorten prompts, because the token for the input image is at the end.
+    The pipeline cannot shorten prompts, because the token for the input image is at the end of the prompt.
     """
     limit = int(call_defaults(pipeline)["max_sequence_length"])
     processor = pipeline.tokenizer

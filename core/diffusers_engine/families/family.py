@@ -24,9 +24,9 @@ TEXT_ARGUMENTS = {
     "width": "width",
     "height": "height",
 }
-"""Arguments of most text-to-image pipelines."""
+"""Argument names of most text-to-image pipelines, as a dictionary by field of the plan."""
 TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
-"""Arguments of most text-to-video pipelines."""
+"""Argument names of most text-to-video pipelines, as a dictionary by field of the plan."""
 
 
 def linear_sigmas(steps: int) -> Any:
@@ -77,7 +77,7 @@ class Geometry:
     max_cells: Callable[[Any], int | None] = _no_limit
     """Function that returns the maximum number of latent cells along each side, or None if there is no maximum.
 
-    The positional embeddings of some transformers have a limit.
+    The positional embeddings of some transformers limit the number of latent cells along a side.
     """
     max_pixels: Callable[[Any], int | None] = _no_limit
     """Function that returns the maximum number of pixels of a frame, or None if there is no maximum."""
@@ -126,8 +126,10 @@ class Family:
     The argument of the function is the directory of the model. The keys of the result are the names of the components.
     """
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
-    """Function of (arguments, plan) that returns adapted arguments of the call. None if the pipeline class needs no
-    adaptation."""
+    """Function of (arguments, plan) that returns adapted arguments of the call.
+
+    The value is None if the pipeline class needs no adaptation.
+    """
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the family table that are also served with the components of the pipeline."""
     other_modes: tuple[GenerationMode, ...] = ()
@@ -135,7 +137,7 @@ class Family:
     sigmas: Callable[[int], Any] | None = None
     """Function that returns the sigmas that the class passes to its scheduler for a number of steps.
 
-    None if the class passes the number of steps to its scheduler.
+    The value is None if the class passes the number of steps to its scheduler.
     """
     scales_noise: bool = False
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
@@ -146,23 +148,23 @@ class Family:
     returns (text, limit).
 
     `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
-    `max_sequence_length` is 0 if the class does not have this argument. None if the class follows the rule of most
-    classes (see prompt_truncation).
+    `max_sequence_length` is 0 if the class does not have this argument. The value is None if the class follows the rule
+    of most classes (see prompt_truncation).
     """
     max_tokens: Callable[[Any], int] | None = None
     """Function that returns the largest `max_sequence_length` of a pipeline, or 0 if it cannot be changed.
 
-    None if the default value of the class is the largest value.
+    The value is None if the default value of the class is the largest value.
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""
     previews: bool = True
     """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
     guidance_inputs: tuple[str, ...] | None = None
-    """Names of the callback tensors whose first half is for the unconditional prediction.
+    """Names of the callback tensors that contain the unconditional prediction's values in their first half.
 
-    None if the class cannot disable classifier-free guidance between two steps. Empty if the class computes the
-    unconditional prediction separately.
+    The value is None if the class cannot disable classifier-free guidance between two steps. The tuple is empty if the
+    class computes the unconditional prediction separately.
     """
     has_callback: bool = True
     """Whether the class reports steps to a callback. If False, the engine reports the steps of the scheduler."""
@@ -176,9 +178,15 @@ class Family:
     A pipeline never has a negative prompt if `mode.negative_prompt` is False.
     """
     timesteps_arguments: tuple[str, ...] = ()
-    """Names of arguments that the class passes to `set_timesteps`, and that not all schedulers have."""
+    """Names of arguments that the class passes to the scheduler's method `set_timesteps`.
+
+    Some schedulers do not have the arguments in `timesteps_arguments`.
+    """
     step_arguments: tuple[str, ...] = ()
-    """Names of arguments that the class passes to `step`, and that not all schedulers have."""
+    """Names of arguments that the class passes to the scheduler's method `step`.
+
+    Some schedulers do not have the arguments in `step_arguments`.
+    """
     removable_rows: bool = False
     """Whether a callback can remove rows of a batch between two steps.
 

@@ -1,7 +1,7 @@
 """Tests of a loaded pipeline for the use of a guidance scale and of a negative prompt.
 
-Which of them a pipeline uses depends on how its model was distilled. The configurations of the components contain
-this. In the server role "decoder", components can be missing.
+Whether a pipeline uses a guidance scale or a negative prompt depends on how its model was distilled. The configurations
+of the pipeline's components show how the model was distilled. In the server role "decoder", components can be missing.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ def always(_pipeline: Any) -> bool:
 def embeds_guidance(pipeline: Any) -> bool:
     """Return whether the transformer or the ControlNet of `pipeline` has an embedding of the guidance scale.
 
-    Timestep-distilled models such as FLUX.1 schnell have no such embedding.
+    Timestep-distilled models such as FLUX.1 schnell have no embedding of the guidance scale.
     """
     parts = (getattr(pipeline, name, None) for name in ("transformer", "controlnet"))
     # A MultiControlNet has no configuration.
@@ -33,7 +33,8 @@ def is_not_distilled(pipeline: Any) -> bool:
 def has_plain_unet(pipeline: Any) -> bool:
     """Return whether the UNet of `pipeline` has no embedding of the guidance scale.
 
-    With such an embedding, as in latent consistency models, classifier-free guidance is disabled.
+    If the UNet has an embedding of the guidance scale (latent consistency models), classifier-free guidance is
+    disabled.
     """
     config = getattr(getattr(pipeline, "unet", None), "config", None)
     return getattr(config, "time_cond_proj_dim", None) is None
@@ -42,7 +43,7 @@ def has_plain_unet(pipeline: Any) -> bool:
 def has_guider(pipeline: Any) -> bool:
     """Return whether a component of `pipeline` combines the predictions for the prompt and for the negative prompt.
 
-    A distilled Hunyuan model has no such component, or the component is disabled.
+    In a distilled Hunyuan model, the component that combines the predictions is missing or disabled.
     """
     guiders = (getattr(pipeline, name, None) for name in ("guider", "ocr_guider"))
     return any(guider._enabled and guider.num_conditions > 1 for guider in guiders if guider is not None)

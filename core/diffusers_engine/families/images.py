@@ -12,9 +12,9 @@ from core.model import GenerationMode
 from core.plan import StreamPlan
 
 SAMPLE_SIZE = 64
-"""Side of the latents for a UNet without a configured sample size.
+"""Side of the latents, in latent cells, for a UNet without a configured sample size.
 
-The latents of Stable Diffusion 1 have the same side (512x512 pixels).
+The latents of Stable Diffusion 1 have this side for images of 512x512 pixels.
 """
 
 TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)
@@ -30,8 +30,10 @@ IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
 IMAGE_ARGUMENTS_WITHOUT_SIZE = {
     field: name for field, name in IMAGE_ARGUMENTS.items() if field not in ("width", "height")
 }
-"""Arguments of pipeline classes that use the size of the input image. The input image is scaled to the plan's
-size before the pipeline is called."""
+"""Argument names of pipeline classes that use the size of the input image, as a dictionary by field of the plan.
+
+The input image is scaled to the plan's size before the pipeline is called.
+"""
 INPAINTING_ARGUMENTS = {**IMAGE_ARGUMENTS, "mask": "mask_image"}
 CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
 CONTROL_IMAGE_ARGUMENTS = {**IMAGE_ARGUMENTS, "control_image": "control_image"}

@@ -1,7 +1,7 @@
 """Inference of a row for the family table from the signature of a pipeline class that has no row.
 
-The row is a guess. A model with an inferred row is served only if its decoded latents equal the pixels of its pipeline
-(see pixel_check).
+The inferred row is a guess. A model with an inferred row is served only if its decoded latents equal the pixels of its
+pipeline (see pixel_check).
 """
 
 import inspect

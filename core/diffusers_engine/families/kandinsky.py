@@ -14,7 +14,7 @@ from core.diffusers_engine.families.videos import IMAGE_TO_VIDEO, TEXT_TO_VIDEO,
 _POSITIONS = 128
 """Number of rotary embeddings of the transformer along each axis."""
 _SPARSE_PATCHES = 8
-"""Sides, in patches, of the blocks of the sparse attention NABLA."""
+"""Number of patches along each side of a block in the sparse attention NABLA."""
 
 
 def _patch(pipeline: Any) -> int:
