@@ -1,22 +1,28 @@
 """The request field `loras` through servers, a gateway, the clients and the command line."""
 
 import asyncio
+import base64
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
+from PIL import Image
 
 from codec_client import GrpcClient, HttpClient
 from codec_grpc.configuration import configuration_of_service
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
+from codec_pixels.parameters import KEYWORD
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
+from core.probe import sample_image
 from tests.support.commands import invoke
 from tests.support.http_requests import IMAGES, VIDEOS, read_error
 from tests.support.loras import UNET_AND_TEXT, load_with_loras, write_lora
@@ -163,6 +169,24 @@ async def test_model_without_loras_refuses_the_field(engine: DiffusersEngine, ti
                 assert error["param"] == "loras"
                 assert error["message"].endswith(text)
         assert (await servers.http.post(VIDEOS, json=FIELDS | {"loras": INK})).status in (400, 415)
+
+
+async def test_form_contains_loras_as_json_and_the_file_contains_them(servers: Servers) -> None:
+    async def edit(*loras: dict[str, Any]) -> dict[str, Any]:
+        form = aiohttp.FormData({"prompt": "a sea", "size": "64x64", "steps": "2", "strength": "0.5"})
+        form.add_field("image", sample_image(0, 64), filename="a.png", content_type="image/png")
+        if loras:
+            form.add_field("loras", json.dumps(loras))
+        response = await servers.http.post("/v1/images/edits", data=form)
+        assert response.status == 200, await response.text()
+        data = base64.b64decode((await response.json())["data"][0]["b64_json"])
+        with Image.open(io.BytesIO(data)) as image:
+            return {"pixels": image.tobytes(), **json.loads(image.info[KEYWORD])}
+
+    plain, changed = await edit(), await edit(*BOTH)
+    assert "loras" not in plain
+    assert changed["loras"] == BOTH
+    assert changed["pixels"] != plain["pixels"]
 
 
 def test_commands_generate_and_reproduce_with_loras(folder: Path, models_dir: Path, tmp_path: Path) -> None:

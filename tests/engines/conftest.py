@@ -30,9 +30,11 @@ from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
 from tests.support.held_model import LOADER, VARIABLE, HeldFiles, HeldModel
+from tests.support.loras import write_lora
 from tests.support.process_tree import descendants, wait_until_ended
 
 SCENES, TINY = "scenes", "tiny"
+TINY_PIPELINE = "tests.support.tiny_sd:build_small_pipeline"
 SERVICER_FUNCTION = "codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc.add_LatentServiceServicer_to_server"
 REPLICAS = 2
 """Number of replicas of the application scenes."""
@@ -69,7 +71,13 @@ def held_files(tmp_path_factory: pytest.TempPathFactory) -> HeldFiles:
 
 
 @pytest.fixture(scope="session")
-def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
+def lora_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of LoRA files of the application tiny."""
+    return write_lora(tmp_path_factory.mktemp("loras"), "ink", seed=1).parent
+
+
+@pytest.fixture(scope="session")
+def cluster(held_files: HeldFiles, empty_dir: Path, lora_dir: Path) -> Iterator[None]:
     """The Ray cluster of all tests."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     others = descendants(os.getpid())
@@ -82,7 +90,7 @@ def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
             logging_config=LoggingConfig(log_level="WARNING"),
         )
         scenes = settings_for(empty_dir, replicas=REPLICAS)
-        tiny = settings_for(empty_dir, pipeline="tests.support.tiny_sd:build_small_pipeline", log_level="warning")
+        tiny = settings_for(empty_dir, pipeline=TINY_PIPELINE, lora_dir=lora_dir, log_level="warning")
         scaling = AutoscalingConfig(
             min_replicas=1,
             max_replicas=2,

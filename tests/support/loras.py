@@ -57,6 +57,7 @@ def load_with_loras(
     loras: tuple[LoraSource, ...] = (),
     allow_partial: bool = False,
     switches: Switches | None = None,
+    motion_adapter: Path | None = None,
 ) -> LoadedModel:
     """Return the pipeline of `factory`, for which requests may name the LoRA files in `folder`.
 
@@ -69,6 +70,7 @@ def load_with_loras(
         LATENT_SPACE,
         loras=loras,
         allow_partial_loras=allow_partial,
+        motion_adapter=motion_adapter,
         lora_directory=LoraDirectory(folder, max_bytes),
         switches=switches or Switches(),
         is_fast=switches is not None,

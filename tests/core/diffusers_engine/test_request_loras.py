@@ -25,6 +25,7 @@ from core.plan import StreamPlan, plan
 from core.probe import sample_image
 from core.switches import Switches
 from tests.support.families import flux, images
+from tests.support.families.videos import build_motion_adapter
 from tests.support.loras import UNET, UNET_AND_TEXT, load_with_loras, write_lora
 from tests.support.pipeline_pixels import bundle_with_dtype
 from tests.support.tiny_sd import build_pipeline
@@ -315,6 +316,42 @@ def test_batch_applies_the_loras_to_every_generation(
     for seed, (latents, prompt) in enumerate(zip(together, "ab", strict=True)):
         assert latents is not None
         torch.testing.assert_close(latents, generate({"ink": 1.0}, prompt=prompt, seed=seed), atol=1e-3, rtol=0)
+
+
+def test_images_and_videos_of_one_model_use_the_loras(
+    tmp_path: Path, device: Device, device_thread: DeviceThread
+) -> None:
+    write_lora(tmp_path, "ink", seed=1, targets=UNET_AND_TEXT)
+    build_motion_adapter().save_pretrained(tmp_path / "adapter")
+    model = load_with_loras(tmp_path, device, motion_adapter=tmp_path / "adapter")
+    generate = Sampler(model, device_thread)
+    video: dict[str, Any] = {"modality": Modality.VIDEO, "num_frames": 4}
+    plain = [generate(), generate(**video)]
+    # The pipelines have different UNets and the same text encoder.
+    found = [generate({"ink": 1.0}), generate({"ink": 1.0}, **video)]
+    assert generate.names == ["ink", "ink"]
+    for _ in range(2):
+        assert torch.equal(generate({"ink": 1.0}), found[0])
+        assert torch.equal(generate({"ink": 1.0}, **video), found[1])
+        assert torch.equal(generate(), plain[0])
+        assert torch.equal(generate(**video), plain[1])
+    assert torch.equal(found[0], expected(device_thread, build_pipeline, tmp_path, {"ink": 1.0}))
+    assert not torch.equal(found[1], plain[1])
+
+
+def test_embeddings_of_weighted_prompts_use_the_loras(
+    tmp_path: Path, device: Device, device_thread: DeviceThread
+) -> None:
+    write_lora(tmp_path, "text", seed=1, targets={"text_encoder": ("q_proj", "v_proj")})
+    generate = Sampler(load_with_loras(tmp_path, device), device_thread)
+    weighted: dict[str, Any] = {"prompt": "a (sea)1.3", "prompt_syntax": "compel"}
+    for fields in ({}, weighted):
+        plain = generate(**fields)
+        changed = generate({"text": 1.0}, **fields)
+        assert not torch.equal(changed, plain)
+        assert torch.equal(generate(**fields), plain)
+        assert not torch.equal(generate({"text": 0.5}, **fields), changed)
+        assert torch.equal(generate({"text": 1.0}, **fields), changed)
 
 
 def test_fast_mode_supports_loras_only_with_unchanged_layers(

@@ -16,5 +16,5 @@ export type { FinishReason, LatentDtype, LatentStreamHeader } from "./messages.j
 export { frameSize, type Pipeline, PIPELINES, type ScaleOrigin } from "./pipelines.js";
 export type { WireFormat } from "./reader.js";
 export type { EventListeners, Preview, Progress } from "./progress.js";
-export type { GenerationRequest, ImageRequest, Modality, VideoRequest } from "./request.js";
+export type { GenerationRequest, ImageRequest, Modality, RequestLora, VideoRequest } from "./request.js";
 export { type DecoderOptions, LatentStreamDecoder, MAX_BYTES } from "./stream-decoder.js";
