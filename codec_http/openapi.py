@@ -177,7 +177,22 @@ def _schemas(routes: Iterable["Route"]) -> Json:
     schemas: Json = schema["$defs"]
     for definition in schemas.values():
         _simplify(definition)
+    for body in bodies:
+        _allow_null(schemas[body.__name__])
     return schemas
+
+
+def _allow_null(body: Json) -> None:
+    """Allow null as the value of every optional field of `body`, the schema of a request body.
+
+    The server ignores fields whose value is null. Schemas of fields that already allow null are not changed.
+    """
+    for name, field in body["properties"].items():
+        types = field.get("type")
+        if name in body.get("required", ()) or {"type": "null"} in field.get("anyOf", ()) or "null" in (types or ()):
+            continue
+        text = {key: field.pop(key) for key in ("description", "default") if key in field}
+        body["properties"][name] = {"anyOf": [field, {"type": "null"}], **text}
 
 
 def _simplify(definition: Json) -> None:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
 from codec_http.image_events import GENERATION_EVENTS, ImageEvents
-from codec_http.size_field import RESOLUTION_SCHEMA, SIZE_SCHEMA, parse_resolution, parse_size
+from codec_http.size_field import BOTH_SIZES_SCHEMA, RESOLUTION_SCHEMA, SIZE_SCHEMA, parse_resolution, parse_size
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
 from codec_wire.http import GENERATION_PATHS
@@ -77,7 +77,7 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
             schema["properties"].pop(name)
         if require_any:
             schema["anyOf"] = [{"required": [name]} for name in require_any]
-        schema["not"] = {"required": ["size", "resolution"]}
+        schema["not"] = BOTH_SIZES_SCHEMA
 
     return adapt
 

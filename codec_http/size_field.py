@@ -13,6 +13,12 @@ RESOLUTION_SCHEMA = {
     "anyOf": [SIZE_SCHEMA, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[1-9][0-9]*$"}]
 }
 
+BOTH_SIZES_SCHEMA = {
+    "required": ["size", "resolution"],
+    "properties": {name: {"not": {"type": "null"}} for name in ("size", "resolution")},
+}
+"""Schema of bodies that contain both `size` and its alias `resolution`, which is not allowed."""
+
 
 def parse_size(value: object) -> object:
     """Parse "WIDTHxHEIGHT" to (width, height) in pixels. Return None for the text "auto"."""

@@ -14,6 +14,7 @@ from codec_http.multipart import MULTIPART, form_fields, parse_multipart
 from codec_http.request_body import INLINE_BYTES, parse_body
 from codec_http.request_models import GenerationBody, VideoModality
 from codec_http.route import JSON
+from codec_http.size_field import BOTH_SIZES_SCHEMA
 from codec_http.state import BODY_PARSER, SERVICE
 from codec_wire.errors import FieldError, InvalidRequest, UnsupportedMediaType, truncated_repr
 from codec_wire.http import GENERATION_PATHS
@@ -60,7 +61,7 @@ def _decode_reference(value: object) -> object:
 def _adapt_schema(schema: dict[str, Any]) -> None:
     for name in ("modality", *LATENTS_ONLY):
         schema["properties"].pop(name)
-    schema["not"] = {"required": ["size", "resolution"]}
+    schema["not"] = BOTH_SIZES_SCHEMA
 
 
 class VideoJobBody(GenerationBody):

@@ -90,6 +90,8 @@ VALID: list[dict[str, Any]] = [
     {"prompt": "x", "stream_format": "msgpack", "pipeline": "int8", "size": "64X64", "steps": 1},
     {"prompt": "x", "pipeline": "int8", "steps": 1, "size": "64x64", "seed": -1},
     {"prompt": "x", "latent_space": MODEL.latent_space, "size": "64x64", "seed": None, "style": "vivid"},
+    {"prompt": "x", "resolution": None, "size": None, "steps": 1, "latents": None, "n": None, "output_format": None},
+    {"prompt": "x", "stream_format": "msgpack", "steps": 1, "modality": None, "stream": None},
     {"prompt": "x", "quality": "hd", "moderation": "auto", "style": "vivid", "size": "64x64"},
     {"prompt": "x", "modality": "image-latents", "resolution": "64", "steps": 2.0},
     {"prompt": "x", "modality": "image-latents", "resolution": 64, "steps": 1, "guidance_scale": 2},
@@ -97,6 +99,7 @@ VALID: list[dict[str, Any]] = [
 INVALID: list[dict[str, Any]] = [
     {},
     {"prompt": ""},
+    {"prompt": None},
     {"prompt": "x", "n": 11},
     {"prompt": "x", "n": 2, "stream_format": "msgpack"},
     {"prompt": "x", "stream_format": "json"},
@@ -135,7 +138,7 @@ async def test_every_request_field_is_documented_with_its_limits() -> None:
         schemas["VideoLatentsBody"]["properties"]
     )
     steps = schemas["RenderedImagesBody"]["properties"]["steps"]
-    assert (steps["minimum"], steps["default"]) == (1, GenerationRequest.model_fields["steps"].default)
+    assert (steps["anyOf"][0]["minimum"], steps["default"]) == (1, GenerationRequest.model_fields["steps"].default)
     for name, schema in schemas.items():
         if name.startswith(("Rendered", "Image", "Video")):
             assert all(about.get("description") for about in schema["properties"].values()), name
