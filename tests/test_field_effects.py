@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,13 +18,17 @@ from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
+from core.model import GenerationMode
 from core.plan import StreamPlan, plan
 from core.probe import sample_image, sample_mask
 from tests.support.factories import load_built
+from tests.support.fake_engine import FakeEngine
 from tests.support.families import flux, newer_images, newer_videos, qwen
 from tests.support.families.cases import CASES, Case, pipeline_class_name
 from tests.support.families.images import build_flux
+from tests.support.http_requests import IMAGES
 from tests.support.pipeline_pixels import bundle_with_dtype
+from tests.support.serving import MODEL, run_http_gateway, run_servers
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -174,6 +179,21 @@ def test_guidance_scale_without_the_negative_prompt_that_it_needs_is_refused(dev
     with pytest.raises(InvalidRequest, match="^guidance_scale: requires `negative_prompt` for .* without one"):
         plan_of(model, fields)
     assert plan_of(model, fields | {"negative_prompt": " "}).guidance_scale == 3
+
+
+async def test_gateway_returns_the_refusal_of_its_upstream_server() -> None:
+    mode = GenerationMode(Modality.IMAGE, guidance_scale=False)
+    async with (
+        run_servers(FakeEngine(free_running=True), replace(MODEL, modes=(mode,))) as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
+    ):
+        for http in (servers.http, gateway):
+            fields = {"prompt": "a sea", "size": f"{SIDE}x{SIDE}", "steps": 2, "stream_format": "msgpack"}
+            assert (await http.post(IMAGES, json=fields)).status == 200
+            response = await http.post(IMAGES, json=fields | {"guidance_scale": 2})
+            error = (await response.json())["error"]
+            assert (response.status, error["param"]) == (400, "guidance_scale")
+            assert "which has no adjustable guidance" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from codec_wire.errors import InvalidRequest
 from core.diffusers_engine.families import latent_layouts
 from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry, linear_sigmas
 from core.diffusers_engine.families.guidance import embeds_guidance, is_not_distilled
@@ -34,6 +35,21 @@ PACKED_GEOMETRY = Geometry(sample_size, patch=lambda _pipeline: 2)
 def _with_area(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
     # The class scales the width and height to this area.
     return {**arguments, "max_area": plan.width * plan.height}
+
+
+_MAX_ASPECT_RATIO, _MIN_SIDE = 8, 64
+"""Limits of FLUX.2 on reference images, in pixels. An input image has the size of the result."""
+
+
+def _with_allowed_reference(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
+    short, long = sorted((plan.width, plan.height))
+    if plan.image is not None and (short < _MIN_SIDE or long > _MAX_ASPECT_RATIO * short):
+        raise InvalidRequest(
+            "size",
+            f"sides must be at least {_MIN_SIDE} and have a ratio of at most {_MAX_ASPECT_RATIO}:1 for {plan.model} "
+            f"with an input image, got {plan.width}x{plan.height}",
+        )
+    return arguments
 
 
 def _mistral_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
@@ -70,6 +86,7 @@ _FLUX2 = Family(
     latent_layouts.flux2_image,
     PACKED_GEOMETRY,
     arguments={**TEXT_ARGUMENTS, "image": "image"},
+    finish=_with_allowed_reference,
     other_modes=(_EDIT,),
     sigmas=linear_sigmas,
     batches=False,  # a list of images is several references for one prompt

@@ -16,7 +16,7 @@ from core.engine import Job
 from core.plan import StreamPlan, plan
 from core.probe import sample_image
 from tests.support.factories import load_built
-from tests.support.families import images, kandinsky, newer_images, newer_videos, qwen, videos, wan
+from tests.support.families import flux, images, kandinsky, newer_images, newer_videos, qwen, videos, wan
 from tests.support.pipeline_pixels import bundle_with_dtype
 
 VIDEO: dict[str, Any] = {"modality": Modality.VIDEO, "frames": 5}
@@ -96,6 +96,19 @@ def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device) -> N
     assert latents_of(longest).isfinite().all()
     with pytest.raises(InvalidRequest, match="^prompt: must be 1 tokens shorter for .* includes 4 for the input image"):
         latents_of(longest + 1)
+
+
+@pytest.mark.parametrize("size", [(576, 64), (32, 128)])
+def test_size_of_a_reference_image_that_flux2_does_not_accept_is_refused(size: tuple[int, int], device: Device) -> None:
+    model = load_built(flux.build_flux2(), device)
+
+    def latents_of(fields: dict[str, Any]) -> Any:
+        return sample(model, plan_of(model, fields), Job(), lambda _done, _total: None)
+
+    assert latents_of({"size": size}).isfinite().all()
+    assert latents_of({"size": (512, 64), "image": sample_image(0)}).isfinite().all()
+    with pytest.raises(InvalidRequest, match="^size: sides must be at least 64 and have a ratio of at most 8:1 for "):
+        latents_of({"size": size, "image": sample_image(0)})
 
 
 def test_default_number_of_frames_is_within_the_limit(device: Device) -> None:
