@@ -1,6 +1,6 @@
 """Python client for Codec latent streams, over HTTP and gRPC.
 
-The shortest useful program generates an image and decodes it:
+The shortest useful program generates the latents of an image, and decodes the latents to pixels:
 
     from codec_client import HttpClient, decode_to_images
 

@@ -58,7 +58,7 @@ class BlockingStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the generation if it is still running."""
+        """Cancel the generation if the generation is still running."""
         self._loop.run(self._stream.aclose())
 
     def __iter__(self) -> Self:

@@ -194,7 +194,8 @@ class LatentClient(ABC):
     ) -> Generation:
         """Generate an image or a video, and return its complete latents.
 
-        The parameters are those of stream(). Raises the errors of the method stream() and of the class LatentStream.
+        The parameters are the same as the parameters of stream(). Raises the errors of the method stream() and of the
+        class LatentStream.
         """
         async with self.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields) as stream:
             return await read_generation(stream)

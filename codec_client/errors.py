@@ -1,4 +1,4 @@
-"""Errors that only a client raises, in addition to those of codec_wire.errors.
+"""Errors that only a client raises, in addition to the errors in codec_wire.errors.
 
 CodecError
 ├── ServerUnreachable    no server responded, or the connection was lost before the response

@@ -196,7 +196,7 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Store in `response` that `http_response` has started, and also the map hash and the parameters.
+        """Record in `response` the start, the map hash and the parameters of `http_response`.
 
         The map hash and the parameters are read from the headers of `http_response`.
 

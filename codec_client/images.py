@@ -101,7 +101,7 @@ class PixelDecoder:
     def images(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> "list[Image]":
         """Decode latents to PIL images, one per frame.
 
-        The parameters and errors are the same as those of the method frames().
+        The parameters and errors are the same as in the method frames().
         """
         from PIL import Image  # noqa: PLC0415 - importing codec_client needs no Pillow
 

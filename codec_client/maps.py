@@ -62,7 +62,7 @@ async def fetch_map(
 async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
     """Download all latent-space maps that `server` publishes.
 
-    The options and errors are the same as those of fetch_map.
+    The options and errors are the same as in fetch_map.
     """
     async with PublishedMaps(server, **options) as published:
         return [await published.bundle(entry) for entry in await published.entries()]
@@ -94,8 +94,9 @@ class PublishedMaps:
         map_origins: Origins from which files may be downloaded in addition to `server`, in the form
             scheme://HOST[:PORT]. Default: no additional origins.
 
-    A file whose URL has an origin that is not allowed is requested from `server` if Codec servers publish files at the
-    path of the URL. A server behind a proxy does not always know the origin that clients use.
+    If the origin of a file's URL is not allowed, the file may be requested from `server` instead. The file is requested
+    from `server` only if Codec servers publish files at the path of the URL. A server behind a proxy does not always
+    know the origin that clients use.
 
     """
 
@@ -179,7 +180,7 @@ class PublishedMaps:
         return bundle
 
     async def _load(self, url: str, digest: str, max_bytes: int) -> bytes:
-        """Return a published file from the cache, or download the file if the cache does not contain it."""
+        """Return a published file from the cache, or download the file if the file is not cached."""
         cached = None if self._cache is None else self._cache.get(digest)
         return await self._fetch(url, max_bytes) if cached is None else cached
 

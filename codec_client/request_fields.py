@@ -6,7 +6,7 @@ from codec_wire.request import GenerationRequest
 
 
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return a dictionary of the explicitly set fields of `request` by wire name.
+    """Return the explicitly set fields of `request`, as a dictionary with the wire names as keys.
 
     The wire name of a field is the name of the field in requests to the server. The server uses default values for the
     fields that were not set.

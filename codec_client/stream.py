@@ -166,11 +166,11 @@ class ReceivedStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the request if it is still running."""
+        """Cancel the request if the request is still running."""
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the request if it is still running."""
+        """Cancel the request if the request is still running."""
         if self._events is not None:
             await self._events.aclose()
 

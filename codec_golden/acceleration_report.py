@@ -14,8 +14,8 @@ def acceleration_table(
     """Return a Markdown table of the results in `entry`, and the reasons why sets of switches are missing.
 
     The table begins with reference mode. The rows below reference mode are sorted by speed, with the fastest set of
-    switches first. `lpips_reason` is the reason why LPIPS was not measured, or None. `min_ssim` is the lowest SSIM with
-    which a result can be named as the best.
+    switches first. `lpips_reason` is the reason why LPIPS was not measured, or None. A result can be named as the best
+    only if the lowest SSIM of the result is at least `min_ssim`.
     """
     key, results = entry.key, sorted(entry.results, key=lambda one: -(one.speed_concurrent or one.speed))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(key.versions.items()))
@@ -47,7 +47,7 @@ def acceleration_table(
 def _best(results: list[AccelerationResult], min_ssim: float) -> list[str]:
     """Return lines that name the fastest results.
 
-    Only results with a lowest SSIM of at least `min_ssim` are compared.
+    A result is ignored if the lowest SSIM of the result is below `min_ssim`.
     """
     near = [result for result in results if result.ssim >= min_ssim]
     lines = [f"Fastest with an SSIM of at least {min_ssim:g}, in images/s relative to the reference:", ""]

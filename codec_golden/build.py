@@ -36,7 +36,7 @@ class FixtureCheck:
 
     `changed` lists the parts that differ, such as "latents" and "pixels". `environment` lists the differences between
     the environments in which the two fixtures were generated. `max_difference` is the largest difference of a pixel
-    value, 0 to 255, or None if the images have different sizes.
+    value, a number from 0 to 255. `max_difference` is None if the images have different sizes.
     """
 
     key: str
@@ -58,12 +58,12 @@ class FixtureBuilder:
     captures: Path | None = None
 
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return a dictionary of the fixtures to build by name, and a message for each fixture that is skipped.
+        """Return the fixtures to build, in a dictionary by name, and a message for each fixture that is skipped.
 
-        If `captures` is given, the fixtures that have captured latents are selected, even if the model cannot generate
-        them. If `captures` is not given, the fixtures that the model can generate are selected. If `names` is given,
-        only the fixtures in `names` are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if
-        no fixture is selected.
+        If `captures` is given, all fixtures that have captured latents are selected, including fixtures that the model
+        cannot generate. If `captures` is not given, the fixtures that the model can generate are selected. If `names`
+        is given, only the fixtures in `names` are selected. Raises InvalidSettings if `names` contains an unknown
+        fixture, or if no fixture is selected.
         """
         if self.captures is None:
             return suite.supported_by(self.model.info, names)

@@ -10,7 +10,7 @@ from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
-"""Dictionary of the wire formats of capture files by file name suffix.
+"""Wire format of a capture file, in a dictionary by the suffix of the file name.
 
 The value None means that a capture file contains only fp16 values.
 """

@@ -54,7 +54,7 @@ def alexnet_features() -> nn.Sequential:
 
 
 class Lpips:
-    """The LPIPS distance between images. The more different two images look, the larger is their distance."""
+    """The LPIPS distance between images. The LPIPS distance is larger for images that look more different."""
 
     def __init__(self, features: nn.Sequential, heads: list[Tensor]) -> None:
         """Create the metric from AlexNet's feature layers `features` and the linear heads `heads`.

@@ -30,7 +30,8 @@ INVISIBLE_LEVELS = 3
 VISIBLE_LEVELS = 8
 """Differences above this number of levels (of 255) may be visible if the different pixels form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
-"""Fractions of pixels with visible differences at which the wording of the report changes."""
+"""Limits of the fraction of pixels that differ visibly. The wording of the report changes at each of the three
+limits."""
 
 
 @dataclass(frozen=True, slots=True)

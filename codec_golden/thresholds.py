@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from codec_golden.gate import Row
 
 ROUNDING_PSNR_DB = 48.1
-"""PSNR in dB of an image in which every value differs from the reference by one of the 255 levels.
+"""PSNR in dB of an image in which every value differs from the reference by one level, with levels from 0 to 255.
 
 The number is 20 log10(255), rounded down. Measured PSNR values are capped at this number, because another decoder may
 round differently.

@@ -1,6 +1,6 @@
 """Inputs of the conformance vectors, and the streams to which the inputs are encoded.
 
-The inputs are computed from sha256 with integer arithmetic only, so that they are identical on every machine.
+The inputs are computed from sha256 with integer arithmetic only, so that the inputs are identical on every machine.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values in (0, scale] to which an incorrect method of quantization gives a wrong code.
+    """Return the positive fp16 values up to `scale` to which an incorrect method of quantization gives a wrong code.
 
     The values are in ascending order. One incorrect method rounds halves away from zero. Another incorrect method
     divides the largest code by the scale, and multiplies the value by the quotient. The correct method divides the

@@ -18,7 +18,7 @@ README = "README.md"
 
 
 def vector_files() -> dict[str, bytes]:
-    """Return a dictionary of all files of the conformance vectors by path, except the README.
+    """Return all files of the conformance vectors except the README, in a dictionary by path.
 
     The encoder and the decoder of this project generate the files.
     """

@@ -10,13 +10,13 @@ from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
 
 MODEL = "vmaf_v0.6.1"
-"""Default model of libvmaf, for full-HD videos on a television. Videos smaller than full HD are rated as if they were
-scaled up."""
+"""Default model of libvmaf, for full-HD videos on a television. Videos smaller than full HD are rated like videos that
+are scaled up to full HD."""
 SMALLEST_SIDE = 16
 
 
 def vmaf(reference: Pixels, images: Pixels, fps: int) -> float:
-    """Return the mean VMAF of `images`, 0 to 100. Raises NotMeasured if ffmpeg cannot compute VMAF."""
+    """Return the mean VMAF of `images`, a number from 0 to 100. Raises NotMeasured if ffmpeg cannot compute VMAF."""
     height, width = reference.shape[1:3]
     if min(height, width) < SMALLEST_SIDE:
         raise NotMeasured(f"VMAF needs at least {SMALLEST_SIDE} pixels per side")

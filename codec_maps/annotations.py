@@ -40,7 +40,7 @@ def read_thresholds(path: Path) -> Thresholds:
 def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMapBundle:
     """Return a copy of `bundle` whose map contains `thresholds`. The hash of the map changes.
 
-    Pipelines without an entry in `thresholds` keep their thresholds.
+    Pipelines without an entry in `thresholds` keep the thresholds of the original map.
 
     Raises InvalidMap if the map does not list a pipeline of `thresholds`.
     """

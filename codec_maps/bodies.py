@@ -1,4 +1,4 @@
-"""Stream bodies of corpus samples, and their sizes in each content coding."""
+"""Stream bodies of corpus samples, and the sizes of the bodies in each content coding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -68,7 +68,7 @@ class BodySizes:
 
     @property
     def saving(self) -> float | None:
-        """Fraction of bytes that the dictionary saves, relative to the smallest of identity, gzip and plain zstd.
+        """Fraction of bytes that the dictionary saves, relative to the smallest body without the dictionary.
 
         A saving of 0.05 means 5 %. The saving is negative if the dictionary makes the body larger, and None if there is
         no dictionary. The comparison does not include Brotli, because a client that prefers Brotli gives Brotli a

@@ -60,9 +60,10 @@ def build_map(
     """Return the map of `model`, with scales and dictionaries from the samples that are not held out.
 
     A zstd dictionary is included only if its mean saving for the held-out bodies is positive. The saving is relative to
-    the smallest of identity, gzip and zstd without a dictionary. A map built without samples has no static scales, and
-    a map built from few samples has no zstd dictionaries. A zstd dictionary is trained for each pair of an encoding
-    pipeline and a wire format. `on_trial` is called with the number of finished pairs and the number of all pairs.
+    the smallest of three sizes: with identity, with gzip, and with zstd without a dictionary. A map built without
+    samples has no static scales, and a map built from few samples has no zstd dictionaries. A zstd dictionary is
+    trained for each pair of an encoding pipeline and a wire format. `on_trial` is called with the number of finished
+    pairs and the number of all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])

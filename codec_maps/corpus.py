@@ -29,7 +29,7 @@ FIXTURE_SIDES = (256, 512)
 MAX_ENLARGEMENT = 4
 """Maximum number of pixels of a sample, relative to the number of pixels at the model's default size.
 
-Sizes above this limit are skipped, because samples of these sizes would take most of the time.
+Sizes above this limit are skipped, because large samples would take most of the generation time.
 """
 
 

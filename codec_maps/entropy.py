@@ -13,7 +13,7 @@ from codec_wire.pipelines import Scales
 
 
 def entropy_bound(header: LatentStreamHeader, frames: Iterable[LatentFrame]) -> float:
-    """Return the size in bytes that the values of `frames` would have at their order-0 entropy (Shannon 1948).
+    """Return the size in bytes to which an ideal order-0 coder would compress the values of `frames` (Shannon 1948).
 
     The size in bits is the number of symbols multiplied by the entropy in bits per symbol. Frequencies are counted in
     each frame separately. Symbols are bytes for 8-bit pipelines and nibbles for 4-bit pipelines. For pipelines that do

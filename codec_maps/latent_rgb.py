@@ -22,8 +22,8 @@ class DecodedSample:
     """The latent frames [F, C, h, w] of a sample, and the decoded pixels, an array [N, H, W, 3] of uint8.
 
     The number N of decoded images is larger than the number F of latent frames if the VAE compresses time. With a VAE
-    that compresses time, the first latent frame decodes to one video frame, and each later latent frame decodes to the
-    same number of video frames.
+    that compresses time, the first latent frame decodes to one video frame. All later latent frames decode to equal
+    numbers of video frames.
     """
 
     latents: NDArray[np.float32]

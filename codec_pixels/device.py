@@ -22,7 +22,7 @@ class Device:
 
     torch_device: torch.device
     dtype_name: str
-    """Name of the dtype: fp16, bf16 or fp32. On a GPU, the value can be AUTO until the weights of the model are
+    """Name of the dtype: fp16, bf16 or fp32. On a GPU, `dtype_name` can be AUTO until the weights of the model are
     known."""
     threads: int
 

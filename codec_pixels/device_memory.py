@@ -29,8 +29,8 @@ def memory_by_device() -> dict[tuple[str, str], int]:
 def free_memory(device: torch.device) -> int | None:
     """Return the number of bytes that this process can still allocate on `device`; None if the number is unknown.
 
-    For the CPU, return the smaller of two numbers: the available memory of the machine, and the memory that the control
-    group of the process (cgroup version 2) still allows.
+    For the CPU, return the smaller of two numbers. One number is the available memory of the machine. The other number
+    is the memory that the control group (cgroup version 2) of the process still allows.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -48,9 +48,9 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number that the first group of `pattern` matches in the file at `path`, or None if nothing matches.
+    """Return the number that the first capturing group of `pattern` matches in the file at `path`.
 
-    Return None if the file cannot be read.
+    Return None if `pattern` does not match, or if the file cannot be read.
     """
     try:
         found = re.search(pattern, path.read_text())

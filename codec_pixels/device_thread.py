@@ -48,7 +48,10 @@ class DeviceThread(ThreadPoolExecutor):
         return call.future
 
     def cancel_call(self, client: str, call: Call) -> None:
-        """Cancel `call` of `client` unless it has started. The call and its item are no longer kept in memory."""
+        """Cancel `call` of `client` unless the call has started.
+
+        A cancelled call and the `item` of this call are no longer kept in memory.
+        """
         if call.future.cancel():
             self._queue.discard(client, call)
 

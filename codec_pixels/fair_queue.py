@@ -30,10 +30,10 @@ ALONE = BatchLimits()
 class Call:
     """A call that waits for the device thread.
 
-    The function `run` is called with a list of the values of `item` of all calls in the batch. Calls with the same
+    The function `run` is called with a list that contains the `item` of every call in the batch. Calls with the same
     `key` may run as one batch, within the `limits` of the first call. A call without a key runs alone. `memory` is the
-    device memory that the call needs, in bytes. The function `run` may complete the `future` of a call. Every future of
-    the batch that `run` does not complete gets the result of `run`.
+    device memory that the call needs, in bytes. The function `run` may complete the `future` of a call. If `run` does
+    not complete the `future` of a call in the batch, this future gets the result of `run`.
     """
 
     run: Callable[[Sequence[Any]], Any]
@@ -95,7 +95,10 @@ class FairQueue:
                     return taken
 
     def discard(self, client: str, call: Call) -> None:
-        """Remove `call`, which `client` has cancelled, if it is waiting. Otherwise, `take` would remove it later."""
+        """Remove the cancelled call `call` of `client` if the call is still waiting.
+
+        Without `discard`, the method `take` would remove the cancelled call later.
+        """
         with self._changed:
             calls = self._calls.get(client, ())
             if call in calls:
@@ -117,8 +120,8 @@ class FairQueue:
     def _take_call_that_runs_alone(self) -> Call | None:
         """Remove and return the next call if its limits do not allow a batch. Otherwise return None.
 
-        The time for this does not depend on the number of waiting calls. Cancelled calls before the next call are
-        removed.
+        The running time of this method does not depend on the number of waiting calls. Cancelled calls before the next
+        call are removed.
         """
         while self._calls:
             client, calls = next(iter(self._calls.items()))
@@ -134,7 +137,7 @@ class FairQueue:
         return None
 
     def _choose(self) -> tuple[list[tuple[str, Call]], bool]:
-        """Return a list of (client, call) for the next batch, and whether a client was skipped."""
+        """Return the next batch as a list of pairs (client, call), and whether a client was skipped."""
         chosen: list[tuple[str, Call]] = []
         memory, is_blocked, depth = 0, False, 0
         while not is_blocked:

@@ -27,8 +27,8 @@ def encode_image(
     """Return `pixels`, uint8 RGB [height, width, 3], as an image file.
 
     `quality` is a number from 0 to 100 that applies only to JPEG and WebP. PNG is lossless and contains the parameters
-    as JSON in an iTXt chunk. JPEG and WebP contain the parameters in the EXIF tag ImageDescription, unless the
-    parameters exceed the maximum size of an EXIF block.
+    as JSON in an iTXt chunk. JPEG and WebP contain the parameters in the EXIF tag ImageDescription. Parameters that
+    exceed the maximum size of an EXIF block are left out.
     """
     from PIL import Image, PngImagePlugin  # noqa: PLC0415 - a gateway does not have Pillow
 
@@ -52,8 +52,9 @@ def encode_animation(
 ) -> bytes:
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an endless animation with `fps` frames per second.
 
-    A WebP animation has the highest lossy quality and contains the parameters in the EXIF data, as a WebP image does. A
-    GIF animation has 256 colours per frame and contains the parameters as JSON in the comment of the GIF file.
+    A WebP animation has the highest lossy quality. Like a WebP image, a WebP animation contains the parameters in the
+    EXIF data. A GIF animation has 256 colours per frame and contains the parameters as JSON in the comment of the GIF
+    file.
     """
     from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 

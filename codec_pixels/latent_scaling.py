@@ -20,11 +20,11 @@ class LatentScaling:
     """The two functions that convert latents between the scaling of a latent stream and the scaling of the VAE."""
 
     unscale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and latents [F, C, h, w] that are scaled as in a latent stream. The function returns the
-    input of the VAE's decoder."""
+    """Function that takes the VAE and latents [F, C, h, w] with the scaling of a latent stream. The function returns
+    the input of the VAE's decoder."""
     scale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and the output of the VAE's encoder [F, C, h, w]. The function returns latents that are
-    scaled as in a latent stream. If diffusers has an image-to-image class for the pipeline, the function `scale`
+    """Function that takes the VAE and the output [F, C, h, w] of the VAE's encoder. The function returns latents that
+    are scaled as in a latent stream. If diffusers has an image-to-image class for the pipeline, the function `scale`
     performs the same operations as the image-to-image class."""
     upcast: bool = False
     """Whether the pipeline class converts an fp16 VAE to fp32 for decoding if the VAE's configuration has
@@ -60,7 +60,7 @@ def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
 def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
     """Divide `latents` by the inverse of `latents_std`, and add `latents_mean`.
 
-    The Wan pipelines of diffusers do the same.
+    The Wan pipelines of diffusers perform the same operations.
     """
     mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
     return latents / (1.0 / deviation) + mean
@@ -194,16 +194,18 @@ VAE_SCALINGS: dict[str, LatentScaling] = {
 }
 """Scaling of each VAE class except AutoencoderKL, keyed by the name of the class."""
 _CHANNELS_WITHOUT_SHIFT = 4
-"""Number of latent channels of Stable Diffusion 1, 2 and XL. The pipelines of these models ignore `shift_factor`."""
+"""Number of latent channels of Stable Diffusion 1, 2 and XL. The pipelines of Stable Diffusion 1, 2 and XL ignore
+`shift_factor`."""
 
 
 def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:
     """Return the scaling that `pipeline_class` applies to latents for its VAE.
 
-    If `pipeline_class` is None or not in PIPELINE_SCALINGS, the VAE alone determines the scaling. An AutoencoderKL with
-    4 latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
-    ignored. An AutoencoderKL with more than 4 latent channels is scaled as in Stable Diffusion 3 and Flux: the shift is
-    applied. For every other class of VAE, see VAE_SCALINGS.
+    If `pipeline_class` is None or not in PIPELINE_SCALINGS, the VAE alone determines the scaling. The latents of an
+    AutoencoderKL with 4 latent channels are scaled as in SDXL: the mean and deviation are applied if both are
+    configured, and a shift is ignored. The latents of an AutoencoderKL with more than 4 latent channels are scaled as
+    in Stable Diffusion 3 and Flux: the shift is applied. VAE_SCALINGS contains the scaling for every other class of
+    VAE.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]

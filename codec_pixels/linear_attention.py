@@ -14,9 +14,9 @@ def attention_with_clamped_divisors(module: torch.nn.Module) -> Iterator[None]:
     """Replace the linear attention of AutoencoderDC in `module` during the `with` block.
 
     diffusers adds 1e-15 to the divisors of the attention. The optimizers of ONNX models remove additions of numbers
-    below 1e-8. Without the addition, a divisor is 0 where the ReLU of all keys or the ReLU of the query is 0, so the
-    exported decoder would return NaN. Divisors are not negative, so a minimum of 1e-15 for divisors has the same effect
-    as an addition of 1e-15. The optimizers of ONNX models do not remove a minimum.
+    below 1e-8. Without the addition, a divisor is 0 where the ReLU of all keys or the ReLU of the query is 0. A
+    division by 0 would make the exported decoder return NaN. Divisors are not negative, so a minimum of 1e-15 for
+    divisors has the same effect as an addition of 1e-15. The optimizers of ONNX models do not remove a minimum.
     """
     from diffusers.models.attention_processor import SanaMultiscaleLinearAttention  # noqa: PLC0415 - takes seconds
 

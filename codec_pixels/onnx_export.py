@@ -20,13 +20,13 @@ from codec_pixels.vae import VAE_DECODERS, as_supported_class, decodes_frames_se
 from codec_wire.errors import ModelLoadError
 
 OPSET = 18
-"""Version of the ONNX operators. In this version, onnxruntime-web runs every operator of a decoder, both on WebGPU and
-in WASM."""
+"""Version of the ONNX operators. With version 18 of the operators, onnxruntime-web runs every operator of a decoder,
+both on WebGPU and in WASM."""
 INPUT, OUTPUT = "latents", "pixels"
 MAX_DIFFERENCE = {False: 1e-4, True: 2 / 255}
 """Largest allowed difference between a pixel value of the exported decoder and the same pixel value of torch. Pixel
-values are from 0 to 1. The key is true if the exported decoder stores the weights as fp16. If the published weights are
-already fp16, storing the weights as fp16 adds no difference."""
+values are from 0 to 1. The key of the dictionary is true if the exported decoder stores the weights as fp16. If the
+published weights are already fp16, storing the weights as fp16 adds no difference."""
 _IMAGE_SHAPES = ((1, 16, 16), (2, 9, 24), (1, 32, 32))
 _VIDEO_SHAPES = ((3, 8, 8), (2, 9, 12), (5, 8, 16))
 """Shapes (latent frames, height, width) of the latents for which an exported decoder is compared with a video VAE."""

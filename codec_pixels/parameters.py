@@ -36,7 +36,7 @@ ENVIRONMENT_FIELDS = ("device", "versions", "image_digest")
 NO_ENVIRONMENT: Mapping[str, str | None] = {}
 
 JsonValue = str | int | float | list[dict[str, str | float]] | dict[str, int | float]
-"""Value of a parameter in a file."""
+"""JSON value of a generation parameter in an image or video file."""
 Parameters = dict[str, JsonValue]
 ParameterValue = str | int | float | bytes | tuple[RequestLora, ...] | ExtraParameters | None
 """Value of a request parameter."""

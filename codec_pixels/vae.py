@@ -1,6 +1,7 @@
 """Decoding of latents to pixels, with one function per class of VAE.
 
-The server, the client and the tools for golden fixtures decode with this module, so their pixels are the same.
+The server, the client and the tools for golden fixtures use this module, so that all of them decode latents to the same
+pixels.
 """
 
 import copy
@@ -20,9 +21,9 @@ from codec_wire.pipelines import torch_math
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
 """Function that takes a VAE and latents [F, C, h, w], and returns pixels in [-1, 1], [N, 3, H, W].
 
-F is the number of latent frames. N is the number of decoded frames. N equals F if the VAE does not compress time. N is
-1 + (F - 1) * t if the VAE compresses time by a factor t. The caller must reverse the pipeline's scaling of the latents
-before calling the function.
+The number N of decoded frames equals the number F of latent frames if the VAE does not compress time. If the VAE
+compresses time by a factor t, the number N of decoded frames is 1 + (F - 1) * t. The caller must reverse the pipeline's
+scaling of the latents before calling the function.
 """
 
 
@@ -85,7 +86,7 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 
 
 def vae_class_of(vae: Any) -> str:
-    """Return the name of the first supported class among the class of `vae` and the base classes of this class.
+    """Return the name of the class of `vae`, or of the first supported base class if `vae` has an unsupported class.
 
     Both the server and clients use the VAE as an instance of the returned class. Clients can load only classes of
     diffusers, not a subclass that a model defines. If neither the class of `vae` nor a base class is supported, return

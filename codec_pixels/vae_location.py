@@ -18,8 +18,8 @@ _PIPELINE_FILE = "model_index.json"
 _CONFIG_FILE = "config.json"
 _WEIGHTS = "*.safetensors"
 _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.folder}
-"""Directories of the models that ship with this project. A key is a value of `decoder.weights_url` in a latent-space
-map. For a map without a weights_url, the key is the id of the latent space."""
+"""Directories of the models that ship with this project. Each key of the dictionary is a possible value of
+`decoder.weights_url` in a latent-space map. For a map without a weights_url, the key is the id of the latent space."""
 
 
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:

@@ -123,7 +123,7 @@ def deploy(settings: Settings, loader: str) -> None:
 
 
 def applications() -> Mapping[str, ApplicationStatusOverview]:
-    """Return a dictionary of the status of every Serve application that runs a model, by application name.
+    """Return the status of every Serve application that runs a model, in a dictionary by application name.
 
     The application names are sorted. This function blocks.
     """

@@ -21,7 +21,7 @@ class ModelLoader(Protocol):
     def __init__(self, settings: Settings, role: Role) -> None: ...
 
     async def start_serving(self, service: LatentService) -> None:
-        """Load and warm up the models, then let `service` serve them. Raises StartupError."""
+        """Load and warm up the models, then let `service` serve the models. Raises StartupError."""
 
     async def follow(self, service: LatentService) -> None:
         """Stop serving while the device hangs or fails. Runs until cancelled."""

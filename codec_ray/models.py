@@ -54,7 +54,7 @@ class RayModels:
         self._settings = settings
         self._loader = loader
         self._described: dict[str, _Described] = {}
-        """Dictionary of the descriptions of Serve applications with served models, by application name."""
+        """Descriptions of the Serve applications with served models, in a dictionary by application name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
         """The latest request for the version of each application, in a dictionary by application name.
 
@@ -84,7 +84,7 @@ class RayModels:
                 log.exception("cannot get the state of the replicas")
 
     def free(self) -> bool:
-        """Disconnect from Ray, and stop Ray if this process has started it.
+        """Disconnect from Ray, and stop Ray if this process has started Ray.
 
         Return False if the connection is still being established.
         """
@@ -193,7 +193,7 @@ async def _describe(handle: DeploymentHandle[Any], models_dir: Path, version: st
     Without `version`, the version that any replica reports is used.
 
     The server process reads and serves the files of exported decoders itself. Replicas may be on nodes that do not have
-    these files.
+    the files of exported decoders.
     """
     info: ReplicaInfo = await (handle.info.remote() if version is None else _info(handle, version))
     streaming = handle.options(stream=True)  # has the same router

@@ -34,8 +34,8 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, ver
     """Call `method` on a replica with the given `version`, and yield the items that the method returns.
 
     When the iterator ends or is closed, `job` is cancelled. If the replica is lost or not ready, the job runs again on
-    another replica. The job does not run again after an item other than the events Started and Step was yielded. Every
-    run of a job has the same events Started and Step, and each of these events is yielded only once.
+    another replica. Once an item other than the events Started and Step has been yielded, the job does not run again.
+    Every run of a job has the same events Started and Step, and each of these events is yielded only once.
 
     Raises the CodecError that the replica reports. Raises NotReady if the job cannot run again. Raises `job.reason` if
     the job was cancelled.

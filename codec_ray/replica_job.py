@@ -17,8 +17,8 @@ from core.working_memory import NO_MEMORY, JobMemory
 ItemT = TypeVar("ItemT")
 
 PART_BYTES = 256 * 1024
-"""Frames are collected until their total size in bytes reaches this number, and are then sent as one message. Small
-frames are sent together, because sending a message costs more than sending a small frame."""
+"""Frames are collected until the total size of the frames in bytes reaches this number. The collected frames are then
+sent as one message. Small frames are sent together, because sending a message costs more than sending a small frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def run_work(
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
-    """Return whether to keep `item` and send it later, together with the next item or the result.
+    """Return whether `item` is kept and sent later, together with the next item or the result.
 
     An item is kept if the next item or the result will soon be ready.
     """

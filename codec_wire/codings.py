@@ -27,7 +27,7 @@ class Coding:
 
     `name` is the token of the coding in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which
     every compressed body begins. `magic` is only set if the coding defines magic bytes. If `uses_dictionary` is true,
-    `compressor_class` and `decompressor_class` take the bytes of a dictionary, or None, as their only argument.
+    the only argument of `compressor_class` and `decompressor_class` is the bytes of a dictionary, or None.
     """
 
     name: str

@@ -36,8 +36,8 @@ class LatentEncoder:
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
         """Return the next frame of the stream, which contains `latent`.
 
-        `latent` has the shape that the header states, and any float dtype. If `last` is true, the returned frame has a
-        true `done` and the `finish_reason` "ok".
+        `latent` has the shape that the header states, and any float dtype. If `last` is true, the field `done` of the
+        returned frame is true, and the field `finish_reason` is "ok".
 
         Raises InvalidLatents if `latent` contains NaN, Inf or a channel whose scale is not finite in fp16. Raises
         ValueError if the shape of `latent` differs from the shape in the header, or if the last frame was already

@@ -237,7 +237,10 @@ class SequenceError(StreamError):
 
 
 class TruncatedStream(StreamError):
-    """Raised when a stream ends before the last frame. The field `done` of the last frame is true."""
+    """Raised when a stream ends before the last frame.
+
+    In the last frame of a complete stream, the field `done` is true.
+    """
 
     code = "truncated_stream"
 

@@ -55,7 +55,11 @@ class ExtraParameters(BaseModel):
 
 
 def _require_few_entries(value: object) -> object:
-    """Return `value`. Raises PydanticCustomError if it is a dictionary with so many entries that errors take long."""
+    """Return `value`.
+
+    Raises PydanticCustomError if `value` is a dictionary with more than _MAX_ENTRIES entries. With more entries,
+    creating the error messages would take too long.
+    """
     if isinstance(value, dict) and len(value) > _MAX_ENTRIES:
         raise PydanticCustomError("extra", f"should have at most {_MAX_ENTRIES} entries")
     return value

@@ -1,6 +1,6 @@
 """The header message and the frame message of a latent stream, independent of the wire format.
 
-The header and the frame are validated when they are constructed.
+A header or a frame is validated when the object is constructed.
 """
 
 from dataclasses import dataclass

@@ -24,7 +24,10 @@ def header_to_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHead
 
 
 def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
-    """Return the frame as a protobuf message. Fields 1 to 4 are always set, and are sent even if they are zero."""
+    """Return the frame as a protobuf message.
+
+    Fields 1 to 4 are always set and sent, even fields with the value zero.
+    """
     return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
 
 

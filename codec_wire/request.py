@@ -1,4 +1,4 @@
-"""The generation request of both protocols, with the types and bounds of its fields."""
+"""The generation request of the HTTP and gRPC protocols, with the types and bounds of the request fields."""
 
 import secrets
 from collections.abc import Iterable, Mapping

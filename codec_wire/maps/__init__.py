@@ -1,6 +1,6 @@
 """Latent-space maps.
 
-A map is an immutable description of a latent space, identified by the sha256 hash of the map's bytes.
+A map is an immutable description of a latent space. The sha256 hash of the map's bytes identifies the map.
 """
 
 from codec_wire.maps.bundle import LatentMapBundle

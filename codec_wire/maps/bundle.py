@@ -98,10 +98,10 @@ class LatentMapBundle:
     def write(self, folder: Path) -> None:
         """Write map.json, map.json.sha256 and the files assets/<hex> to `folder`.
 
-        The folder is created if it does not exist. If the process is killed during the call, the folder contains either
-        the previous map or the new map. If the process is killed and `folder` did not contain a previous map, map.json
-        may be missing. At the end of the call, the files that only the previous map refers to are deleted. Raises
-        InvalidMap if the files cannot be written. The error message states the reason.
+        A missing folder is created. If the process is killed during the call, the folder contains either the previous
+        map or the new map. If the process is killed and `folder` did not contain a previous map, map.json may be
+        missing. At the end of the call, the files that only the previous map refers to are deleted. Raises InvalidMap
+        if the files cannot be written. The error message states the reason.
         """
         assets = folder / ASSETS_DIR
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
@@ -143,7 +143,7 @@ class LatentMapBundle:
         return None
 
     def zstd_dictionaries(self) -> dict[str, bytes]:
-        """Return all zstd dictionaries of the map, keyed by their hashes."""
+        """Return all zstd dictionaries of the map, keyed by the hashes of the dictionaries."""
         return {entry.hash: self.assets[entry.hash] for entry in self.latent_map.zstd_dictionaries}
 
     def _check_scales(self) -> None:

@@ -70,7 +70,7 @@ def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:
     """Return `codes` [channels, n], multiplied by `scales` [channels] and divided by `max_code`, as float32.
 
-    The multiplication is performed before the division, both in float32.
+    The float32 multiplication is performed before the float32 division.
     """
     values = codes.astype(np.float32)
     values *= scales.astype(np.float32)[:, np.newaxis]

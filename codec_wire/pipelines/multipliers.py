@@ -11,7 +11,7 @@ exactly halfway between two integers. The proof has two cases:
 * If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. A value x for which x * Q / s is
   exactly n / 2 is called a tie. Only ties need a check of the multiplier m, and a scale s has at most Q ties. For most
   scales, the float32 number nearest to Q / s passes the check. For some other scales, the next larger float32 number
-  passes the check. For a few scales, both float32 numbers fail the check.
+  passes the check. For a few scales, the nearest and the next larger float32 number both fail the check.
 """
 
 from functools import cache

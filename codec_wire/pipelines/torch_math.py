@@ -49,8 +49,8 @@ def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
     """Return the divisors that the function `quantize` uses, as a float32 tensor [channels, 1].
 
     For a scale of 0, the divisor is infinity. An infinite divisor makes all codes of a channel 0. The divisors remain a
-    tensor on the device, because torch may replace a division by a Python number with a multiplication by the
-    reciprocal of the number. A multiplication by the reciprocal rounds differently than the division.
+    tensor on the device. If the divisor were a Python number, torch might multiply by the reciprocal of the number
+    instead. A multiplication by the reciprocal rounds differently than the division.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
