@@ -14,6 +14,16 @@ from torch import nn
 INPUT_OUTPUT_LAYERS = ("embedding", "conv_in", "conv_out")
 
 
+def _matrix(kernel: torch.Tensor) -> torch.Tensor:
+    """Return `kernel` [out, in, ...] as a matrix [out, columns], without a copy if it is contiguous or channels-last.
+
+    The order of the columns depends on the memory layout. Muon's update does not depend on their order.
+    """
+    if kernel.ndim == 4 and not kernel.is_contiguous():
+        kernel = kernel.permute(0, 2, 3, 1)
+    return kernel.flatten(1)
+
+
 class Optimizer:
     """AdamW, optionally combined with Muon, for those parameters of `model` that require gradients."""
 
@@ -26,7 +36,7 @@ class Optimizer:
                 hidden = muon and weight.ndim >= 2 and not any(part in name for part in INPUT_OUTPUT_LAYERS)
                 (self._kernels if hidden else others).append(weight)
         # torch's Muon accepts only matrices. These are views, so updating a matrix updates its kernel.
-        self._matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self._kernels]
+        self._matrices = [nn.Parameter(_matrix(weight.data)) for weight in self._kernels]
         self._parts: list[torch.optim.Optimizer] = []
         if self._matrices:
             self._parts.append(
@@ -38,7 +48,7 @@ class Optimizer:
     def step(self, learning_rate: float) -> None:
         """Update the parameters from their gradients with `learning_rate`, then clear the gradients."""
         for matrix, weight in zip(self._matrices, self._kernels, strict=True):
-            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
+            matrix.grad = None if weight.grad is None else _matrix(weight.grad)
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = learning_rate

@@ -19,7 +19,7 @@ from training.finish_vae import write
 from training.images import scene_images, to_tensor
 from training.latents import scene_latents
 from training.losses import structural_similarity, texture_loss
-from training.runtime import limit_threads, mixed_precision, select_device
+from training.runtime import limit_threads, select_device
 from training.trainer import Trainer
 from training.vae import psnr, reconstruction_loss
 
@@ -27,7 +27,7 @@ PEAK_LEARNING_RATE, WARMUP = 1e-4, 100  # with a peak of 4e-4 the loss tripled i
 IMAGE_SIZE, BATCH = 256, 1
 SSIM_WEIGHT, TEXTURE_WEIGHT = 0.3, 0.3
 PSNR_WEIGHT = 0.01  # weight of the logarithm of the squared error, which is the PSNR up to a factor
-ADVERSARIAL_FROM = 800  # first step with a discriminator; before it, detail is too blurred
+ADVERSARIAL_FROM = 800  # first step with a discriminator by default; before it, detail is too blurred
 DISCRIMINATOR_WEIGHT = 0.1  # small, because the gradient norm is clipped for both networks together
 ADVERSARIAL_SHARE = 0.2  # gradient norm of the adversarial loss relative to that of the other losses
 
@@ -80,10 +80,21 @@ def adversarial_losses(
     return total
 
 
-def train(folder: Path, steps: int, scenes: int, held_out: int, *, layers: int = 1, seed: int = 3) -> float:
+def train(
+    folder: Path,
+    steps: int,
+    scenes: int,
+    held_out: int,
+    *,
+    layers: int = 1,
+    muon: bool = False,
+    adversarial_from: int = ADVERSARIAL_FROM,
+    seed: int = 3,
+) -> float:
     """Train up to step `steps`, resuming from FOLDER/polish.pt; write FOLDER/vae and return the last loss.
 
-    `layers` is the number of residual blocks per level of the trained VAE.
+    `layers` is the number of residual blocks per level of the trained VAE, `adversarial_from` the first step with a
+    discriminator. If `muon` is true, Muon optimises the kernels.
     """
     device = select_device()
     torch.manual_seed(seed)
@@ -101,17 +112,19 @@ def train(folder: Path, steps: int, scenes: int, held_out: int, *, layers: int =
         steps=steps,
         learning_rate=PEAK_LEARNING_RATE,
         warmup=WARMUP,
-        decay=0.998,
+        decay=0.999,  # diffusers starts with a lower decay, which reaches this value after 9,000 steps
         seed=seed,
+        muon=muon,
     )
     for step, rng in trainer.remaining_steps():
         chosen = rng.integers(scenes, size=BATCH)
         target = to_tensor(images[chosen], device)
-        with mixed_precision(device):
+        # On a CPU, bfloat16 is not faster here (training/README.md) and rounds the output.
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             encoded = latents[torch.from_numpy(chosen)].to(device).float() / vae.config.scaling_factor
-            output = vae.decode(encoded).sample.float()
+            output = vae.decode(encoded).sample.float().contiguous()  # the loss is slower in channels-last
         loss = decoder_loss(output, target)
-        if step >= ADVERSARIAL_FROM:
+        if step >= adversarial_from:
             loss = loss + adversarial_losses(discriminator, output, target, loss, vae.decoder.conv_out.weight)
         trainer.update(loss, psnr=psnr(output, target))
     trainer.average.copy_to(trainer.model.parameters())
@@ -126,11 +139,22 @@ def main(
     layers: Annotated[
         int, typer.Option(help="Residual blocks per level. The VAE of stage 1 has 1; a larger number deepens it.")
     ] = 1,
+    *,
+    muon: Annotated[
+        bool,
+        typer.Option(
+            help="Optimise kernels with Muon: better after the same steps; slow without bfloat16 instructions."
+        ),
+    ] = False,
+    adversarial_from: Annotated[
+        int,
+        typer.Option(help="First step with a discriminator, which makes images sharper and each step slower."),
+    ] = ADVERSARIAL_FROM,
     held_out: Annotated[int, typer.Option(help="Number of evaluation scenes, on which the quality is measured.")] = 128,
 ) -> None:
     """Train the decoder of the finished VAE, or resume its training."""
     limit_threads()
-    train(folder, steps, scenes, held_out, layers=layers)
+    train(folder, steps, scenes, held_out, layers=layers, muon=muon, adversarial_from=adversarial_from)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from training.optimizer import Optimizer
 from training.progress import ProgressReporter
 from training.runtime import select_device, step_rng
 
-CHECKPOINT_INTERVAL, REPORT_INTERVAL = 200, 25
+CHECKPOINT_INTERVAL, REPORT_INTERVAL = 50, 25
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: int) -> float:

@@ -20,6 +20,7 @@ from training import (
     latents,
     losses,
     motion,
+    optimizer,
     polish,
     trainer,
     vae,
@@ -118,12 +119,12 @@ def test_deepened_vae_has_more_layers_and_the_same_outputs(with_vae: Path) -> No
         assert torch.equal(after.decode(encoded).sample, before.decode(encoded).sample)
 
 
-def test_polish_trains_only_the_decoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("muon", [False, True])
+def test_polish_trains_only_the_decoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch, muon: bool) -> None:
     monkeypatch.setattr(polish, "IMAGE_SIZE", 64)
-    monkeypatch.setattr(polish, "ADVERSARIAL_FROM", 1)
     before = polish.deepen(AutoencoderKL.from_pretrained(with_vae / "vae"), 2)
     before.save_pretrained(with_vae / "vae")
-    polish.train(with_vae, steps=2, scenes=1, held_out=1, layers=2)
+    polish.train(with_vae, steps=2, scenes=1, held_out=1, layers=2, muon=muon, adversarial_from=1)
     after = AutoencoderKL.from_pretrained(with_vae / "vae")
     assert latents.encoder_fingerprint(after) == latents.encoder_fingerprint(before)
     assert not equal_weights(after.decoder.state_dict(), before.decoder.state_dict())
@@ -230,3 +231,14 @@ def test_coherence_ratio_is_low_for_motion_and_one_for_noise() -> None:
     assert evaluate_video.coherence(moving)["ratio"] < 0.6
     noise = np.random.default_rng(0).integers(0, 256, moving.shape, dtype=np.uint8)
     assert evaluate_video.coherence(noise)["ratio"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_updates_kernels_of_any_memory_layout(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(4, 4, 3).to(memory_format=layout)
+    before = convolution.weight.detach().clone()
+    muon = optimizer.Optimizer(convolution, 1e-3, muon=True)
+    convolution(torch.ones(1, 4, 8, 8)).square().sum().backward()
+    muon.step(1e-3)
+    assert not torch.equal(convolution.weight, before)
