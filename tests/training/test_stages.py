@@ -236,7 +236,8 @@ def test_coherence_ratio_is_low_for_motion_and_one_for_noise() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_muon_updates_kernels_of_any_memory_layout(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
-    convolution = torch.nn.Conv2d(4, 4, 3).to(memory_format=layout)
+    convolution = torch.nn.Conv2d(4, 4, 3)
+    convolution.weight.data = convolution.weight.data.contiguous(memory_format=layout)
     before = convolution.weight.detach().clone()
     muon = optimizer.Optimizer(convolution, 1e-3, muon=True)
     convolution(torch.ones(1, 4, 8, 8)).square().sum().backward()
