@@ -120,5 +120,6 @@ def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) ->
         return numpy_math, numpy_math.cast(latent, dtype)
     from codec_wire.pipelines import torch_math  # noqa: PLC0415 - torch is optional
 
-    values = torch_math.cast(latent, dtype)
-    return (numpy_math, values.numpy()) if values.device.type == "cpu" else (torch_math, values)
+    if latent.device.type == "cpu":
+        return numpy_math, numpy_math.cast(torch_math.to_dtype(latent, dtype).numpy(), dtype)
+    return torch_math, torch_math.cast(latent, dtype)

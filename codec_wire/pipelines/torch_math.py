@@ -23,7 +23,12 @@ def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> 
 
     `latent` has the shape [channels, ...] and any float dtype.
     """
-    return latent.detach().to(_TORCH[dtype]).contiguous().reshape(latent.shape[0], -1)
+    return to_dtype(latent, dtype).contiguous().reshape(latent.shape[0], -1)
+
+
+def to_dtype(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Tensor:
+    """Return `latent` as a tensor of the same shape with the dtype `dtype`, without its gradient."""
+    return latent.detach().to(_TORCH[dtype])
 
 
 def channel_scales(values: Tensor) -> Tensor:
