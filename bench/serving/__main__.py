@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.serving import gateway, memory, profile, requests, start, video
+from bench.serving import floor, gateway, memory, profile, requests, start, video
 from bench.serving.machine import describe_machine
 from bench.serving.processes import stop_processes_at_sigterm
 from bench.serving.report import Section, replace_section
@@ -20,6 +20,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 PLOT = DOCUMENT.with_suffix(".png")
 PARTS: dict[str, Callable[[], Section]] = {
     "requests": lambda: requests.measure(plot=PLOT),
+    "floor": floor.measure,
     "video": video.measure,
     "gateway": gateway.measure,
     "memory": memory.measure,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.serving import gateway, memory, profile, requests, start, video
+from bench.serving import floor, gateway, memory, profile, requests, start, video
 from bench.serving.__main__ import DOCUMENT, PARTS
 from bench.serving.machine import describe_machine
 from bench.serving.plot import plot_costs
@@ -109,6 +109,19 @@ def test_image_requests_are_measured() -> None:
     section = requests.measure(rounds=1, requests=4, clients=(1, 32))
     assert [goal.limit for goal in section.goals] == [0.4, 2, 0.4, 2]
     assert len(section.tables[0].rows) == 10
+
+
+@pytest.mark.slow
+def test_smallest_servers_are_measured() -> None:
+    section = floor.measure(rounds=1, requests=4, clients=(1,))
+    assert [row[0] for row in section.tables[0].rows] == [
+        requests.OURS[0],
+        floor.HTTP_FLOOR,
+        requests.FASTAPI,
+        requests.OURS[1],
+        floor.GRPC_FLOOR,
+        requests.GRPC,
+    ]
 
 
 @pytest.mark.slow
