@@ -19,11 +19,11 @@ FILE_FIELD = "file"
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """A request to encode an image or a video. Fields that are None select the default.
+    """A request to encode an image or a video. A field with the value None selects the default value of the field.
 
     `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
     latent-space map that the client requires. The VAE returns a distribution of latents. `seed` selects a random sample
-    of this distribution. Without `seed`, the mode of the distribution is used.
+    of this distribution. Without `seed`, the mode (the most probable value) of the distribution is used.
     """
 
     file: bytes
@@ -58,7 +58,7 @@ class EncodePlan:
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, in pixels x latent frames x steps."""
+        """Estimated cost on the device, which is the product of the numbers of pixels, latent frames and steps."""
         return self.width * self.height * self.latent_frames * RENDERING_STEPS
 
     def is_keyframe(self, seq: int) -> bool:

@@ -17,10 +17,10 @@ from core.service import LatentService
 
 
 def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, LatentMapBundle]:
-    """Return the plan for `request` and the latent-space map of its model.
+    """Return the plan for `request` and the latent-space map of the model in the plan.
 
-    Raises the errors of ServedModels.with_vae and core.encode_plan.plan_encode, and MapMismatch if the client requires
-    another latent-space map.
+    Raises the errors of ServedModels.with_vae and core.encode_plan.plan_encode. Raises MapMismatch if the client
+    requires another latent-space map.
     """
     modality = modality_of_file(request.file)
     served = service.models.with_vae(request.latent_space, modality, request.model)

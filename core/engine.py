@@ -49,7 +49,10 @@ class Job:
         self.deadline = deadline
         self.reports_steps = reports_steps
         self.record = current_record()
-        """Record of the request. The thread that runs the model also adds values to the record."""
+        """Record of the request that contains this job.
+
+        The thread that runs the model also adds values to the record.
+        """
         self.memory: JobMemory = NO_MEMORY
         """Predicted memory that the job needs. The predicted memory is set when the job is admitted."""
         self._reason: CodecError | None = None
@@ -112,7 +115,7 @@ class Job:
 
     @property
     def reason(self) -> CodecError | None:
-        """The reason why the job was cancelled, or None if it was not cancelled."""
+        """The reason why the job was cancelled, or None if the job was not cancelled."""
         return self._reason
 
 
@@ -140,12 +143,13 @@ class Engine(Protocol):
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the event Started, the Step events if `job.reports_steps` is set, and the Frame events of `plan`.
+        """Yield the event Started and the Frame events of `plan`.
 
-        If `plan.rendered` is set, one Pixels event replaces the Frame events. If the plan has previews and
-        `plan.rendered` is not set, Preview events are yielded before the Frame events. If `plan.rendered` is set and
-        the plan has previews, PixelPreview events are yielded before the Pixels event. An engine may omit some
-        previews. Closing the iterator cancels `job`. Raises a CodecError on failure.
+        If `job.reports_steps` is set, Step events are yielded before the Frame events. If `plan.rendered` is set, one
+        Pixels event replaces the Frame events. If the plan has previews and `plan.rendered` is not set, Preview events
+        are yielded before the Frame events. If `plan.rendered` is set and the plan has previews, PixelPreview events
+        are yielded before the Pixels event. An engine may omit some previews. Closing the iterator cancels `job`.
+        Raises a CodecError on failure.
         """
 
 

@@ -10,7 +10,10 @@ _PANEL = "Engine"
 
 
 class EngineSettings(BaseSettings):
-    """Settings of the engine that runs the models, and of its replicas. core.settings.Settings has these fields."""
+    """Settings of the engine that runs the models, and of the engine's replicas.
+
+    The class core.settings.Settings contains the fields of this class.
+    """
 
     engine: Literal["local", "ray"] = setting(
         _PANEL,

@@ -19,7 +19,7 @@ class ExtraField:
     same_as: str | None = None
     """Name of the request field that sets the same argument of the pipeline, or None.
 
-    A request must not contain both.
+    A request must not contain both the extra parameter and this request field.
     """
 
     @property

@@ -10,7 +10,7 @@ def require_extra(request: GenerationRequest, model: ModelInfo, mode: Generation
     """Check the extra parameters of `request` against `mode` of `model`.
 
     Raises InvalidRequest if a parameter is not accepted, is out of bounds, or has no effect in this request. The error
-    names the parameter, the received value and what is allowed.
+    names the parameter, the received value and the allowed values.
     """
     if request.extra is None:
         return
@@ -41,7 +41,7 @@ def uses_true_guidance(extra: ExtraParameters | None) -> bool:
 
 
 def needs_second_pass(extra: ExtraParameters | None, mode: GenerationMode) -> bool:
-    """Return whether `extra` makes `mode` run the model twice in each step, where it otherwise runs the model once."""
+    """Return whether `extra` makes the model run twice instead of once in each step of `mode`."""
     return uses_true_guidance(extra) and not mode.negative_prompt
 
 

@@ -19,8 +19,9 @@ help texts.
 class FastSettings(BaseSettings):
     """Settings of the mode (reference mode or fast mode) and of the switches of fast mode.
 
-    The fields are part of core.settings.Settings. For a switch that is not set, the default of the mode applies.
-    In reference mode, all switches are off by default. The defaults of fast mode are core.switches.FAST_DEFAULTS.
+    The class core.settings.Settings contains the fields of this class. For a switch that is not set, the default of the
+    mode applies. In reference mode, all switches are off by default. The defaults of fast mode are
+    core.switches.FAST_DEFAULTS.
     """
 
     mode: Literal["reference", "fast"] = setting(

@@ -44,7 +44,7 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
     """Yield the events of `plan` until the deadline of `job`.
 
     The job is cancelled when the iterator is exhausted, raises or is closed. Raises DeadlineExceeded if the deadline of
-    the job passes, and the errors of the engine.
+    the job passes. Also raises the errors of the engine.
     """
     deadline = Deadline(job)
     async with aclosing(engine.generate(plan, job)) as events:

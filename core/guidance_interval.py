@@ -11,8 +11,9 @@ ALL_STEPS = "0-1"
 class GuidanceInterval:
     """Intervals (begin, end) of sampling steps that use guidance, as fractions of the number of steps.
 
-    In a generation, an interval contains the steps from `begin` to `end` of the number of steps. The step at `begin`
-    belongs to the interval, and the step at `end` does not. Both ends of an interval are rounded to whole steps.
+    In a generation, an interval contains the steps from `begin` times the number of steps to `end` times the number of
+    steps. The step at `begin` belongs to the interval, and the step at `end` does not. Both ends of an interval are
+    rounded to whole steps.
     """
 
     intervals: tuple[tuple[float, float], ...]
@@ -26,6 +27,6 @@ class GuidanceInterval:
     def is_guided(self, step: int, total: int) -> bool:
         """Return whether step `step` of `total` steps uses guidance.
 
-        `step` counts from 0. The first step always uses guidance.
+        The first step of a generation has the number 0. The first step always uses guidance.
         """
         return step == 0 or any(round(begin * total) <= step < round(end * total) for begin, end in self.intervals)

@@ -8,7 +8,10 @@ from core.orientation import swaps_sides
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of an image file in bytes."""
 MAX_IMAGE_PIXELS = 16 * 1024 * 1024
-"""Maximum number of pixels of an image, e.g. 4096x4096. A decoded image takes at most 64 MiB."""
+"""Maximum number of pixels of an image, which is the number of pixels of a 4096x4096 image.
+
+A decoded image takes at most 64 MiB.
+"""
 
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers of a frame header (ITU-T T.81, table B.1). The three excluded markers do not begin a frame header."""
@@ -105,7 +108,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from the first chunk of a WebP file, which is VP8X, VP8L or VP8 (RFC 9649)."""
+    """Return (width, height) from the first chunk of a WebP file (RFC 9649).
+
+    The type of the first chunk is VP8X, VP8L or VP8.
+    """
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
         return None

@@ -1,4 +1,4 @@
-"""Input latents of a request, which replace its input image.
+"""Input latents of a request, which a client sends instead of an input image.
 
 Input latents have the format of a latent stream with one image.
 """
@@ -35,7 +35,7 @@ class InputLatents:
     """Name of the content coding of `data`."""
     header: LatentStreamHeader
     dictionaries: Mapping[str, bytes] = field(compare=False, repr=False)
-    """The zstd dictionaries with which `data` may be compressed, by the hash of the zstd dictionary."""
+    """The zstd dictionaries with which `data` may be compressed. The keys are the hashes of the zstd dictionaries."""
 
     def __repr__(self) -> str:
         return f"InputLatents({self.header.pipeline}, {list(self.header.shape)}, {len(self.data)} bytes)"
@@ -67,7 +67,8 @@ def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
     """Return the latents as float32 [C, h, w]. The scaling of the latents in the stream is not changed.
 
     Raises InvalidRequest if a value is not finite or its absolute value exceeds MAX_LATENT_VALUE. Raises InvalidRequest
-    if the stream is invalid or incomplete. The InvalidRequest contains the byte position.
+    if the stream is invalid or incomplete. For an invalid stream, the InvalidRequest contains the byte position of the
+    error.
     """
     with invalid_stream():
         body = open_body(latents.data, None, CODINGS[latents.coding], latents.dictionaries)

@@ -73,7 +73,7 @@ def _video(field: str, data: bytes, track: dict[bytes, memoryview]) -> InputVide
 
 
 def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
-    """Yield one dictionary for each track. The dictionary contains the first box of each type, by type.
+    """Yield one dictionary for each track. The dictionary maps each type of box to the first box of this type.
 
     The dictionary contains the content of each box without the box header.
     """
@@ -88,7 +88,7 @@ def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
 def _boxes(data: memoryview, containers: frozenset[bytes]) -> Iterator[tuple[bytes, memoryview]]:
     """Yield (type, content) of the boxes in `data`.
 
-    A box with a type in `containers` is replaced with the boxes that it contains.
+    If the type of a box is in `containers`, the boxes inside this box are yielded instead of this box.
     """
     pending, found = [data], 0
     while pending:

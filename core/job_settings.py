@@ -13,7 +13,7 @@ DEFAULT_VIDEO_EXPIRY_S = 24 * 60 * 60
 
 
 class JobSettings(BaseSettings):
-    """Settings of the jobs of POST /v1/videos. core.settings.Settings contains these fields."""
+    """Settings of the jobs of POST /v1/videos. The class core.settings.Settings contains the fields of this class."""
 
     data_dir: Path | None = setting(
         _PANEL,

@@ -32,7 +32,7 @@ _NEXT: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset(),
     State.FAILED: frozenset({State.DRAINING}),
 }
-"""The states to which the lifecycle may change from each state, by the current state."""
+"""The allowed next states of the lifecycle, as a dictionary by the current state."""
 
 RETRY_AFTER_S = 5
 """Default time in seconds after which a client may retry, if the server has no better estimate."""

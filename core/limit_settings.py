@@ -10,7 +10,10 @@ DEFAULT_MAX_CONNECTIONS_PER_IP = 256
 
 
 class LimitSettings(BaseSettings):
-    """Limits on jobs, memory, connections and durations. core.settings.Settings contains these fields."""
+    """Limits on jobs, memory, connections and durations.
+
+    The class core.settings.Settings contains the fields of this class.
+    """
 
     max_jobs: int = setting(
         "Limits",

@@ -9,7 +9,10 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA file at one point in time. If the file is replaced, its new version is not equal to the old one."""
+    """A LoRA file at one point in time.
+
+    If the file is replaced, the LoraFile of the new version is not equal to the LoraFile of the old version.
+    """
 
     name: str
     path: Path
@@ -20,7 +23,7 @@ class LoraFile:
 
 @dataclass(frozen=True, slots=True)
 class LoraDirectory:
-    """The .safetensors files directly in a directory.
+    """The .safetensors files in a directory, without the files in subdirectories.
 
     The directory is read for each call, so that files can be added, replaced and removed while the server runs. The
     name of a LoRA is the name of its file without the extension. A file can be a symbolic link.

@@ -17,7 +17,7 @@ FOLDER = "latent-spaces"
 RGB_FILE = "latent_rgb.json"
 """Name of the file with the latent-to-RGB matrix, in the folder of a latent-space map.
 
-This file is not part of the map.
+The file RGB_FILE is not part of the latent-space map.
 """
 CALIBRATED_FILE = "calibrated.sha256"
 """Name of the file that a server writes next to a latent-space map that the server has calibrated.

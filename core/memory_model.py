@@ -10,8 +10,8 @@ from core.working_memory import JobMemory
 MARGIN = 3
 """Factor by which all predictions are multiplied.
 
-Large generations need more memory than measurements of small generations predict. With the embedded model, each
-additional pixel needs 2.6 times as much memory at sizes up to 512x512 as at sizes from 64x64 to 128x64. A video of 240
+Large generations need more memory than measurements of small generations predict. With the embedded model, the memory
+for each additional pixel is 2.6 times as large up to 512x512 pixels as from 64x64 to 128x64 pixels. A video of 240
 frames needs 2.4 times the resident memory that an extrapolation from 9 frames predicts. See docs/reliability.md.
 """
 OVERHEAD = 32 * 2**20
@@ -52,8 +52,8 @@ class MemoryModel:
     ) -> "MemoryModel":
         """Return a memory model whose predictions are at least the measured values.
 
-        `peak` was measured for `plan`. `wide_sampling` is the peak memory in bytes for sampling `wide_plan`, which has
-        more pixels than `plan` and the same number of frames.
+        `peak` was measured for `plan`. `wide_sampling` is the peak memory in bytes for sampling `wide_plan`. The plan
+        `wide_plan` has more pixels than `plan`, but the same number of frames.
         """
         units, wide_units = _units(plan), _units(wide_plan)
         slope = max(0.0, (wide_sampling - peak.sampling) / (wide_units - units))

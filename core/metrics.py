@@ -1,4 +1,4 @@
-"""Metrics of the requests that have run a model. The module core.metrics_text exports these metrics.
+"""Metrics of the requests that have run a model. The module core.metrics_text exports the metrics of requests.
 
 The values of all labels are from fixed sets, such as names of operations, encoding pipelines, codings and error codes.
 A label never contains a value that a client has sent.
@@ -102,7 +102,10 @@ class Metrics:
         )
 
     def record(self, record: RequestRecord) -> None:
-        """Add the ended request that `record` describes. Requests that do not run a model are not counted."""
+        """Add the ended request that `record` describes to the metrics.
+
+        Requests that do not run a model are not counted.
+        """
         operation = record.operation
         if operation is None or record.ended_at is None:
             return

@@ -47,7 +47,7 @@ class GenerationMode:
     guidance_scale: bool = True
     """Whether a guidance scale is supported.
 
-    A gateway does not know this, and the value is True. The upstream server checks the guidance scale.
+    In a gateway, the value is True, because the upstream server checks the guidance scale.
     """
     guidance_of_negative_prompt: bool = False
     """Whether the guidance scale has an effect only if the request has a negative prompt.
@@ -99,7 +99,7 @@ class ModelInfo:
     """Id of the latent space. Models with the same id can share a latent-space map."""
     latent_channels: int
     spatial_factor: int
-    """Pixels per latent cell along each side."""
+    """Number of pixels per latent cell along each side."""
     size_multiple: int
     """Width and height in pixels must be multiples of this number."""
     default_size: tuple[int, int]
@@ -128,7 +128,7 @@ class ModelInfo:
     In a gateway, the value is False, because the upstream server checks the size.
     """
     temporal_factor: int = 1
-    """Video frames per latent frame. The first latent frame always decodes to one video frame."""
+    """Number of video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1
     """The number of video frames must be 1 more than a multiple of this number."""
     min_frames: int = 1
@@ -167,7 +167,10 @@ class ModelInfo:
     In a gateway, the value is None, because the upstream server has the directory.
     """
     no_loras_reason: str | None = field(default=None, compare=False, repr=False)
-    """Reason why requests must not contain LoRA weights, or None if they may or if the reason is unknown."""
+    """Reason why requests must not contain LoRA weights.
+
+    The value is None if requests may contain LoRA weights or the reason is unknown.
+    """
 
     def lora_names(self) -> tuple[str, ...] | None:
         """Return the names of the LoRA weights that requests may name, or None if requests must not name any."""
@@ -179,7 +182,7 @@ class ModelInfo:
         return tuple(mode for mode in modes if mode.modality is modality)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Return the shape [C, h, w] of the latents of one frame of `width` x `height` pixels."""
+        """Return the latent shape [C, h, w] of one frame with `width` x `height` pixels."""
         return (self.latent_channels, height // self.spatial_factor, width // self.spatial_factor)
 
     def latent_frames(self, num_frames: int) -> int:

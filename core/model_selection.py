@@ -48,7 +48,7 @@ def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
 def models_in_latent_space(
     latent_space: str, models: Iterable[ModelInfo], requested_model: str | None = None
 ) -> list[ModelInfo]:
-    """Return the models with this latent space.
+    """Return the models with the latent space `latent_space`.
 
     Raises NotFound if no model has this latent space. The message of the error states which latent space to send, and
     how to start a server with `latent_space`. If `requested_model` is a known model, the message of the error contains

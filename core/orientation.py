@@ -1,4 +1,4 @@
-"""Reading of the EXIF orientation of an image file without an image library, which a gateway does not have."""
+"""Reading of the EXIF orientation of an image file without an image library. A gateway has no image library."""
 
 import struct
 
@@ -6,7 +6,7 @@ _ORIENTATION = 0x0112
 _SWAPPED = range(5, 9)
 """Values of the EXIF orientation that exchange the width and the height of an image (Exif 2.32, section 4.6.4)."""
 _MARKERS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
-"""Pairs of a marker and an offset.
+"""Pairs of a marker in an image file and an offset in bytes.
 
 The offset is the number of bytes from the start of the marker to the TIFF structure.
 

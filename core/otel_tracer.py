@@ -30,7 +30,7 @@ _ATTRIBUTES = (
     "frames",
     "bytes_out",
 )
-"""Names of the RequestRecord attributes that the span of a request gets as `codec.<name>`.
+"""Names of the RequestRecord attributes that are added to the span of a request, with the prefix "codec.".
 
 An attribute is left out if its value is None, empty or 0.
 """

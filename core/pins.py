@@ -85,7 +85,10 @@ class Provenance:
 
 
 def require_pins() -> None:
-    """Raise InvalidSettings, with a remedy, if a pinned library is not installed in the pinned version."""
+    """Raise InvalidSettings if a pinned library is not installed in the pinned version.
+
+    The InvalidSettings contains a remedy.
+    """
     differences = pin_differences()
     if differences:
         pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())

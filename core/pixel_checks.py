@@ -1,8 +1,8 @@
 """Results of comparing decoded latents with the pixels that a diffusers pipeline returns, and storage of the results.
 
-core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if one of the values that
-determine the result has changed. The package contains the results for the embedded model on a CPU. docs/releasing.md
-describes how to update these results.
+The module core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if one of the values
+that determine the result has changed. The package contains the results for the embedded model on a CPU. The document
+docs/releasing.md describes how to update the results in the package.
 """
 
 import json
@@ -23,7 +23,7 @@ FILE = "pixel_checks.json"
 
 The file contains a JSON list of objects such as {"key": {...}, "checks": [...]}.
 
-The newest item of the list is the last.
+The last item of the list is the newest item.
 """
 _MAX_RECORDS = 16
 

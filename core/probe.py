@@ -17,8 +17,8 @@ from core.model import GenerationMode, ModelInfo
 PROBE_FRAMES = 9
 """Minimum number of frames of a test video.
 
-A video with this number of frames has several latent frames in every model. The largest temporal factor of a model is
-8.
+A video with this number of frames has several latent frames in every model. Among all supported models, the largest
+number of video frames per latent frame is 8.
 """
 _GRID = 4
 """Number of cells along each side of a sample image. The corners of cells have random colours."""

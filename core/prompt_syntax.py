@@ -5,14 +5,14 @@ from codec_wire.request import COMPEL_SYNTAX, PLAIN_SYNTAX, GenerationRequest
 from core.model import ModelInfo
 
 MAX_NESTING = 8
-"""Maximum depth of parentheses in a prompt with weights. The parser calls itself for each level."""
+"""Maximum depth of parentheses in a prompt with weights. The parser calls itself for each level of parentheses."""
 
 
 def require_prompt_syntax(request: GenerationRequest, model: ModelInfo) -> str | None:
     """Return the syntax of the prompts of `request`, or None for plain prompts.
 
-    Raises InvalidRequest if `model` does not support the syntax, if the syntax cannot be combined with other fields, or
-    if a prompt has too many nested parentheses.
+    Raises InvalidRequest if `model` does not support the syntax, or if the syntax cannot be combined with other fields.
+    Also raises InvalidRequest if a prompt has too many nested parentheses.
     """
     if request.prompt_syntax in (None, PLAIN_SYNTAX):
         return None

@@ -1,4 +1,7 @@
-"""Strict readers of a latent stream that a client sends. The readers check every frame and return it unchanged."""
+"""Strict readers of a latent stream that a client sends.
+
+The readers check every frame and return the frame unchanged.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,7 +95,8 @@ class BodyReader:
     def feed(self, chunk: bytes) -> list[Message]:
         """Add `chunk` and return the messages that `chunk` completes.
 
-        Raises InvalidRequest, with the byte position, if the body is not a valid latent stream.
+        Raises InvalidRequest if the body is not a valid latent stream. The InvalidRequest contains the byte position of
+        the error.
         """
         with invalid_stream():
             decoder = self._messages

@@ -28,9 +28,9 @@ class Refusals:
     def delay_s(self, client: str, retry_after_s: float) -> float:
         """Record that `client` must wait for `retry_after_s` seconds, and return the delay of the response in seconds.
 
-        The delay is 0, unless the client was rejected and has sent another request before the time in Retry-After.
-        After a request before the time in Retry-After, the delay is EARLY_DELAY_S, and the time that the client must
-        wait does not change.
+        The delay is 0 for a client that was not rejected, or that waited until the time in Retry-After. If a rejected
+        client sends another request before the time in Retry-After, the delay is EARLY_DELAY_S. A request before the
+        time in Retry-After does not change the time that the client must wait.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

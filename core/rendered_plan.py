@@ -11,9 +11,9 @@ from core.plan import StreamPlan, plan
 from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
-"""Maximum number of pixels of an image or video, for example of 256 frames with 512x512 pixels.
+"""Maximum number of pixels in all frames of an image or video, such as 256 frames of 512x512 pixels.
 
-All pixels are in memory at once.
+All pixels of an image or video are in memory at once.
 """
 
 MAX_RENDERED_FPS = 1000

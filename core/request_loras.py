@@ -37,7 +37,10 @@ def require_loras(model: ModelInfo, loras: Sequence[RequestLora]) -> None:
 
 
 def unknown_lora(index: int, name: str, available: Sequence[str]) -> InvalidRequest:
-    """Return the error for entry `index` of the field `loras`, whose name `name` is not in `available`."""
+    """Return the error for an unknown LoRA name in entry `index` of the field `loras`.
+
+    The name `name` is not in `available`.
+    """
     similar = get_close_matches(name, available[:_COMPARED_NAMES], n=3)
     if similar:
         hint = f"did you mean {' or '.join(map(repr, similar))}?"

@@ -10,10 +10,10 @@ DEFAULT_LIMIT_BYTES = 128 * 1024 * 1024
 
 
 class RequestMemory:
-    """A limit on the bytes of request bodies and input images. Requests over the limit are rejected immediately.
+    """A limit on the total size in bytes of request bodies and input images.
 
-    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. This class is not
-    thread-safe: use it only from the event loop's thread.
+    Requests over the limit are rejected immediately. `retry_after_s` returns the number of seconds after which a
+    rejected request may be sent again. This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, limit: int, retry_after_s: Callable[[], int]) -> None:

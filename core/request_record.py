@@ -93,7 +93,7 @@ class RequestRecord:
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
         self.started_at = perf_counter()
         self.started_ns = time_ns()
-        """Time of the start in nanoseconds since 1970."""
+        """Time at which the request started, in nanoseconds since 1970."""
         self.status = ""
         """HTTP status code or name of the gRPC status."""
         self.outcome = OK

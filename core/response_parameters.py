@@ -57,7 +57,7 @@ def _around_seed(
     *,
     keyframe_interval: int | None,
 ) -> tuple[str, str]:
-    """Return the parts of the JSON text before and after the value of the seed.
+    """Return the JSON text of the parameters in two parts: the text before the seed, and the text after the seed.
 
     The result is cached, because most requests differ only in the seed.
     """

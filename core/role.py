@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """Role of a server, which determines what the server does with its models."""
+    """Role of a server. The role determines what the server does with its models."""
 
     ALL = "all"
     DECODER = "decoder"

@@ -43,7 +43,7 @@ class ModelInstance:
     tensor_vae: TensorVae | None = None
     """VAE that decodes and encodes plain tensors, or None if the VAE is not in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
-    """Dictionary that maps a modality to the model that predicts the memory of jobs with this modality.
+    """Dictionary that maps a modality to the MemoryModel that predicts the memory of jobs with this modality.
 
     Modalities whose memory was not measured are omitted.
     """
@@ -56,7 +56,7 @@ class ModelInstance:
 
     @property
     def role(self) -> Role:
-        """Whether the server generates with the model, decodes and encodes with it, or both."""
+        """What the server does with the model: only generate, only decode and encode, or both."""
         if self.engine is None:
             return Role.DECODER
         return Role.GENERATOR if self.vae is None else Role.ALL
@@ -129,7 +129,7 @@ class ModelInstance:
 
 
 class ServedModels:
-    """The served models in order of preference. The first model is the default.
+    """The served models in order of preference. The first model is the default model.
 
     The registry is empty until the models are loaded. This class is not thread-safe: use it only from the event loop's
     thread.
@@ -230,18 +230,20 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the latent-space map of `latent_space`, or of the default model without `latent_space`.
+        """Return the latent-space map of `latent_space`.
 
-        Raises NotReady if no model is loaded, and NotFound if no model has this latent space.
+        Without `latent_space`, return the latent-space map of the default model. Raises NotReady if no model is loaded,
+        and NotFound if no model has this latent space.
         """
         if latent_space is None:
             return self.require_default().bundle
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of `latent_space`, or of the default model without `latent_space`.
+        """Return the latent-to-RGB matrix of `latent_space`.
 
-        Raises NotReady if no model is loaded, and NotFound if the latent space is unknown or has no matrix.
+        Without `latent_space`, return the latent-to-RGB matrix of the default model. Raises NotReady if no model is
+        loaded, and NotFound if the latent space is unknown or has no matrix.
         """
         models = [self.require_default().model]
         if latent_space is not None:

@@ -192,9 +192,9 @@ class LatentService:
     async def _pixels(
         self, engine: Engine, plan: StreamPlan, job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Yield the events of `plan`, which is one of the plans of `job`.
+        """Yield the events of `plan`, one of the plans that run as the job `job`.
 
-        Raises the errors of the engine, and TruncatedStream if the engine yields no pixels.
+        Raises the errors of the engine. Raises TruncatedStream if the engine yields no pixels.
         """
         if job.reason is not None:  # cancelled between two plans
             raise job.reason

@@ -41,7 +41,7 @@ class Switches:
     required: frozenset[str] = field(default=frozenset(), compare=False)
     """Names of the switches that the model must support.
 
-    An error is raised if the model does not support such a switch.
+    An error is raised if the model does not support a switch in `required`.
 
     A switch that is not in `required` is turned off if the model does not support the switch.
     """
@@ -138,7 +138,7 @@ _VALIDATOR: Any = create_model(
     "_Switches",
     **{name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in _OFF},  # type: ignore[call-overload]
 )
-"""Pydantic model of the settings that are switches. The model does not read environment variables."""
+"""Pydantic model of the settings that are switches. The Pydantic model does not read environment variables."""
 
 
 def _flag(name: str) -> str:

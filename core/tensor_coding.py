@@ -97,7 +97,7 @@ def _require_shape(tensor: TensorData, channels: int, info: ModelInfo) -> None:
 
 
 def _cost(width: int, height: int, num_frames: int, info: ModelInfo) -> int:
-    """Return the cost of a job in pixels x latent frames x steps.
+    """Return the cost of a job, which is the product of the numbers of pixels, latent frames and steps.
 
     Raises InvalidRequest if the image or video has too many pixels.
     """

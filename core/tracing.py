@@ -1,4 +1,4 @@
-"""Interface for traces of requests, and its configuration by the environment variables of OpenTelemetry.
+"""Interface of a tracer of requests, and configuration of the tracer by the environment variables of OpenTelemetry.
 
 OpenTelemetry is imported only if traces are exported.
 """

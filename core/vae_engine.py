@@ -21,7 +21,7 @@ class VaeEngine(Protocol):
         """Yield the pixels of `frames` in the format of the plan. `frames` contains all frames of a valid stream.
 
         In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
-        chunks of any size, which together form one file. Closing the iterator cancels `job`. A cancelled engine stops
+        chunks of any size that together form one file. Closing the iterator cancels `job`. A cancelled engine stops
         after the current frame. Raises a CodecError on failure.
         """
 

@@ -42,7 +42,7 @@ class WorkingMemory:
         self._retry_after_s = retry_after_s
         self._jobs: list[JobMemory] = []
         self._results = 0
-        """Total memory of the results of all active jobs in bytes."""
+        """Total memory in bytes that the results of all active jobs need."""
 
     @property
     def used(self) -> int:

@@ -10,7 +10,7 @@ from codec_wire.errors import InvalidSettings
 from core.video_jobs.job import JobStatus, VideoJob
 
 _VERSION = 1
-"""Version of the table. The version is stored in the database."""
+"""Version of the format of the table. The version is stored in the database."""
 _COLUMNS = tuple(field.name for field in fields(VideoJob))
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -104,7 +104,7 @@ class JobDatabase:
         return found[0] if found else None
 
     def with_status(self, *statuses: JobStatus) -> list[VideoJob]:
-        """Return the jobs with one of these statuses, in the order of their creation."""
+        """Return the jobs with one of the statuses `statuses`, in the order of their creation."""
         marks = ", ".join("?" * len(statuses))
         return self._select(f"WHERE status IN ({marks}) ORDER BY position", statuses)
 

@@ -26,12 +26,12 @@ class JobFiles:
 
     @property
     def latents(self) -> Path:
-        """The latent stream in the msgpack format."""
+        """Path of the file that contains the latent stream in the msgpack format."""
         return self.folder / f"{self.id}.latents"
 
     @property
     def video(self) -> Path:
-        """The MP4 file."""
+        """Path of the MP4 file."""
         return self.folder / f"{self.id}.mp4"
 
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""Generation of the files of a video job: the latent stream, and the MP4 file that is decoded from it."""
+"""Generation of the files of a video job: a latent stream, and an MP4 file that is decoded from the latent stream."""
 
 import asyncio
 import importlib.util

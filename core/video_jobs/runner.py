@@ -1,4 +1,4 @@
-"""Runs the stored video jobs of a service."""
+"""Running of the stored video jobs of a service."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ class JobRunner:
 
     As many jobs run at the same time as the service has devices. The clients with queued jobs are served in turn. Like
     a request, a running job counts as an active job of its client. If the server is busy, the job stays queued. A job
-    may run for `timeout_s` seconds. The event `ended` is set whenever a job has ended.
+    may run for at most `timeout_s` seconds. The event `ended` is set whenever a job has ended.
     """
 
     def __init__(self, service: LatentService, store: JobStore, thread: StoreThread, timeout_s: float) -> None:
@@ -74,7 +74,7 @@ class JobRunner:
     async def run(self) -> None:
         """Start queued jobs whenever a device is available, until this method is cancelled.
 
-        When this method is cancelled, it stops the running jobs. Jobs that are stopped are queued again.
+        When this method is cancelled, the running jobs are stopped. Jobs that are stopped are queued again.
         """
         try:
             while True:

@@ -34,8 +34,8 @@ class VideoJobs:
     """The video jobs of a service. The module core.video_jobs.runner runs the jobs.
 
     Without `data_dir`, the jobs are stored in a temporary directory. The temporary directory is created for the first
-    job and deleted by `stop`. A job may run for `timeout_s` seconds. This class is not thread-safe: use it only from
-    the event loop's thread.
+    job and deleted by `stop`. A job may run for at most `timeout_s` seconds. This class is not thread-safe: use it only
+    from the event loop's thread.
     """
 
     def __init__(
@@ -66,7 +66,10 @@ class VideoJobs:
             await self._open()
 
     async def require_place(self, client: str) -> None:
-        """Raise Overloaded if `client` cannot store another job. Call this method before any other work."""
+        """Raise Overloaded if `client` cannot store another job.
+
+        Call this method before any other work for the request.
+        """
         if self._store is not None:
             await self._thread.call(self._store.require_place, client)
 
