@@ -19,7 +19,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Context(Protocol):
-    """Interface of the gRPC context of a call, both in this package's server and in the gRPC proxy of Ray Serve."""
+    """Methods of a gRPC call context that exist both in this package's server and in the gRPC proxy of Ray Serve."""
 
     def invocation_metadata(self) -> Any:
         """Return the metadata that the client sent."""
@@ -50,14 +50,14 @@ class Call:
     def map_pin(self) -> str | None:
         """The hash of the latent-space map that the client requires, or None if the client requires no map.
 
-        Raises InvalidRequest if the client stated the required map in an invalid form.
+        Raises InvalidRequest if the value that the client sent does not contain a hash in a valid form.
         """
         pin = self._received.get(MAP_PIN_KEY)
         return parse_map_pin(None if pin is None else str(pin))
 
 
 async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context: Any, job: Job) -> None:
-    """Send `messages` and the metadata of the response on a `context` of grpc.aio, until the deadline of `job`.
+    """Send the response metadata and `messages` through `context`, but stop at the deadline of `job`.
 
     The messages are sent with context.write(), so that a cancellation is raised in this function even while a message
     is being sent. After a cancellation, `messages` is closed immediately.
@@ -76,7 +76,7 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
 
 
 def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:
-    """Return the time by which a job must end: `timeout_s` or `remaining_s` from now, whichever is shorter.
+    """Return the time by which a job must end: now plus the smaller of `timeout_s` and `remaining_s`.
 
     `timeout_s` is the time that the server allows. `remaining_s` is the time that the client waits, or None if the
     client sets no limit.

@@ -40,7 +40,7 @@ class LifecycleHealth(HealthServicer):
     ) -> Any:
         """Return the health status of every service name.
 
-        The base class HealthServicer of grpcio-health-checking does not implement this method.
+        The base class HealthServicer of grpcio-health-checking does not implement the method `List`.
         """
         response = health_pb2.HealthCheckResponse(status=_health_of(self._service.lifecycle.state))
         statuses = dict.fromkeys(self._names, response)

@@ -49,7 +49,7 @@ class ErrorBoundary(ServerInterceptor):
         self._service = service
         self._api_keys = api_keys
         self._wrapped: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
-        """The handler of each called method, and the wrapped handler."""
+        """Dictionary of tuples with the original handler and the wrapped handler of a gRPC method, by method name."""
         self._receptions = Receptions()
 
     async def intercept_service(
@@ -57,7 +57,7 @@ class ErrorBoundary(ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of LatentService.
+        """Return the wrapped handler of the called gRPC method, or None if the method does not exist.
 
         The handlers of health checks and reflection are wrapped only to refuse malformed messages.
         """
@@ -154,9 +154,11 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""For each kind of gRPC method: the constructor of a handler, and the name of the handler's attribute with the method.
+"""Dictionary of the handler constructors and handler attributes of gRPC, keyed by the kind of gRPC method.
 
-Each key of this dictionary is a pair of Booleans: whether the client streams, and whether the server streams.
+Each value of this dictionary contains the constructor of a handler, and the name of the handler attribute that holds
+the method. Each key of this dictionary is a pair of Booleans: whether the client streams, and whether the server
+streams.
 """
 
 
@@ -178,7 +180,7 @@ def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """Return a serializer that calls `serialize` and adds the size of each message to the record of the call.
 
-    The serializer runs in the task of the call.
+    gRPC runs the serializer in the task of the call, so the function current_record returns the record of the call.
     """
 
     def serialize_and_count(message: Any) -> bytes:

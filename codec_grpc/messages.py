@@ -1,4 +1,4 @@
-"""Conversion of requests, plans, models and states to protobuf messages, and of protobuf messages to these objects."""
+"""Conversion of requests, plans, models and states from and to protobuf messages."""
 
 from dataclasses import asdict, fields
 from typing import Any
@@ -232,6 +232,6 @@ def _extra_field(message: pb.ExtraField) -> ExtraField:
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
     """Return the request limits that the message `limits` contains.
 
-    A field with the value 0 is a limit of 0 and not a missing limit: a server that accepts no videos sends 0.
+    A field with the value 0 is a limit of 0, not a missing limit. For example, a server that accepts no videos sends 0.
     """
     return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

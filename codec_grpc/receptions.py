@@ -1,7 +1,7 @@
 """A limit on the number of large request messages that are received at the same time.
 
-gRPC stores a message until it is complete, and does not report its size before. Therefore, core.request_memory cannot
-count messages that are being received.
+While gRPC receives a message, gRPC stores the received part and does not report the size of the message. The module
+core.request_memory can count the memory of a message only after gRPC has received the whole message.
 """
 
 import asyncio
@@ -13,13 +13,16 @@ from typing import Any
 MAX_RECEPTIONS = 2
 """Maximum number of messages that are received at the same time."""
 MAX_TIME_S = 1.0
-"""Time in seconds after which a message is not counted any more, if no other call waits."""
+"""Time in seconds after which a message stops counting towards MAX_RECEPTIONS, if no other call waits."""
 SMALL_BYTES = 64 * 1024
-"""Size of a message up to which the call is not counted any more as soon as the message is complete."""
+"""Maximum size of a small message in bytes.
+
+A small message counts towards MAX_RECEPTIONS only until the message is complete.
+"""
 
 
 class Reception:
-    """One of the messages that are being received."""
+    """The reception of one request message."""
 
     __slots__ = ("_receptions", "_timer")
 
@@ -28,7 +31,10 @@ class Reception:
         self._timer = asyncio.get_running_loop().call_later(max_time_s, self.end)
 
     def end(self) -> None:
-        """Let the next call receive its message. Further calls of this method have no effect."""
+        """Stop counting this reception, so that the next waiting call can receive a message.
+
+        Using this method again has no effect.
+        """
         if self._receptions is not None:
             receptions, self._receptions = self._receptions, None
             self._timer.cancel()
@@ -36,11 +42,12 @@ class Reception:
 
 
 class Receptions:
-    """The calls that receive a message, and the queue of calls that wait.
+    """Counter of the calls that are receiving a message, with a queue of the calls that wait to receive a message.
 
-    HTTP/2 stops the client of a call that waits. A message counts until it turns out to be small, or until its call
-    ends. To prevent slow clients from excluding others, a message also stops counting after a time that is divided by
-    the number of waiting calls. Thus, no call waits much longer than MAX_TIME_S.
+    While a call waits, the flow control of HTTP/2 stops the client from sending the message. A small message counts
+    until the message is complete. A large message counts until the call of the message ends. A message also stops
+    counting after a time limit, so that slow clients cannot block other clients. The more calls wait when a message
+    starts to count, the shorter is the time limit of the message. No call waits much longer than MAX_TIME_S seconds.
     """
 
     def __init__(self) -> None:
@@ -48,7 +55,7 @@ class Receptions:
         self._waiting = deque[asyncio.Future[None]]()
 
     async def begin(self) -> Reception:
-        """Wait until a message may be received."""
+        """Wait until another message may be received, and return the reception of the message."""
         if self._active >= MAX_RECEPTIONS:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -63,7 +70,7 @@ class Receptions:
         return Reception(self, MAX_TIME_S / (1 + len(self._waiting)))
 
     def _end_one(self) -> None:
-        """Pass the place of a message on to the next waiting call."""
+        """Let the next waiting call receive a message. If no call waits, reduce the number of counted messages."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -73,7 +80,10 @@ class Receptions:
 
 
 reception_of_call: ContextVar[Reception] = ContextVar("reception_of_call")
-"""The reception of the message of the current call. gRPC runs each call in a task."""
+"""Context variable with the Reception of the current call.
+
+Each call runs in a separate task of gRPC, and therefore has a separate value of this context variable.
+"""
 
 
 def ends_if_small(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class UpstreamAddresses:
     """Resolver of the addresses HOST:PORT in `servers` to addresses IP:PORT.
 
-    gRPC resolves a name again only after it has lost a connection, so gRPC alone would not detect new servers.
+    gRPC resolves a name again only after a connection was lost, so gRPC alone would not detect new servers.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ class UpstreamCalls:
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
         """Use `channel` for all calls that start from now on.
 
-        `servers` is the number of upstream servers of `channel`.
+        `servers` is the number of upstream servers to which `channel` connects.
         """
         self._stub, self._servers = LatentServiceStub(channel), servers
 
@@ -58,9 +58,9 @@ class UpstreamCalls:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
 
         `make_request` returns the request, or an asynchronous iterator of requests. A failed call is repeated only if
-        there are several servers and the call has received no response message. Only a call whose server is not ready,
-        overloaded or disconnected is repeated. Raises a CodecError if the last call fails. If the last server asked for
-        a retry delay, the raised error contains this delay.
+        there are several servers and the call has received no response message. A call is repeated only if the server
+        of the call is overloaded, disconnected or not ready. Raises a CodecError if the last call fails. If the last
+        server asked for a retry delay, the raised error contains this delay.
         """
         repetitions = _Repetitions(self._servers)
         while True:

@@ -33,8 +33,8 @@ def upstream_channel(
     """Return a channel to the servers at `addresses` (IP:PORT), with TLS if `credentials` is not None.
 
     `authority` is the name HOST:PORT for which the certificates must be valid. If `health_service` is not None, calls
-    are sent in turn to the servers that report the service `health_service` as SERVING. Closing the channel cancels its
-    active calls.
+    are sent in turn to the servers that report the service `health_service` as SERVING. Closing the channel cancels all
+    active calls of the channel.
     """
     options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
     if health_service is not None:

@@ -13,7 +13,7 @@ from core.request_record import current_record
 MAX_INLINE_BYTES = 4096
 """Maximum size in bytes of a message that is compressed on the event loop.
 
-For a message up to this size, starting a thread would take longer than the compression.
+For a message of at most 4096 bytes, starting a thread would take longer than the compression.
 """
 
 

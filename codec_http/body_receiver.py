@@ -1,4 +1,7 @@
-"""Reception of request bodies. The size and duration of each body, and the memory of all bodies, are limited."""
+"""Reception of request bodies.
+
+This module limits the size of each body, the time to receive each body, and the total memory of all bodies.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -24,7 +27,8 @@ class Body:
     """A received request body.
 
     The body is stored in pieces until it is complete. A single growing buffer would be copied to a new place in memory
-    several times. The memory at the old places would not be returned to the operating system.
+    several times. After each copy of the growing buffer, the memory at the old place would not be returned to the
+    operating system.
     """
 
     def __init__(self) -> None:
@@ -53,9 +57,9 @@ class Body:
 async def receive_body(request: web.Request, reservation: Reservation) -> Body:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
-    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if the body is compressed, and TooLarge if the
-    body exceeds MAX_BODY_BYTES. Raises RequestTimeout if the body is received too slowly, and Overloaded if the memory
-    for all bodies is used up.
+    Raises InvalidRequest if the body is incomplete, and UnsupportedCoding if the body is compressed. Raises TooLarge if
+    the body exceeds MAX_BODY_BYTES. Raises RequestTimeout if the body is received too slowly, and Overloaded if the
+    memory for all bodies is used up.
     """
     _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
@@ -81,10 +85,10 @@ async def receive_body(request: web.Request, reservation: Reservation) -> Body:
 
 
 async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
-    """Yield the body of `request` in pieces, as they are received.
+    """Yield each piece of the body of `request` as soon as the piece is received.
 
-    Raises aiohttp's RequestPayloadError if the body is incomplete, UnsupportedCoding if Transfer-Encoding names a
-    compression, and RequestTimeout if the body is received too slowly.
+    Raises aiohttp's RequestPayloadError if the body is incomplete. Raises UnsupportedCoding if Transfer-Encoding names
+    a compression, and RequestTimeout if the body is received too slowly.
     """
     _require_no_transfer_coding(request)
     loop = asyncio.get_running_loop()

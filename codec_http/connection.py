@@ -25,7 +25,7 @@ HEADER_TIMEOUT_S = 20.0
 IDLE_TIMEOUT_S = 75.0
 """Maximum time to wait for a request on an open connection, in seconds.
 
-The value 75 is longer than the idle timeout of most load balancers.
+A timeout of 75 seconds is longer than the idle timeout of most load balancers.
 """
 LINGER_S = 2.0
 """Time in seconds for which the rest of a refused request is received, so that the client receives the response."""

@@ -1,4 +1,7 @@
-"""Limits on the number of open HTTP connections. If a limit is reached, the longest idle connection is closed."""
+"""Limits on the number of open HTTP connections.
+
+If a limit is reached, the connection that has been idle for the longest time is closed.
+"""
 
 import logging
 import resource
@@ -27,9 +30,9 @@ class Evictable(Protocol):
 class ConnectionLimits:
     """Limits on the total number of connections, and on the number of connections from one address.
 
-    If a limit is reached, the connection that has waited longest for data from its client is closed. Thus, clients that
-    open connections without sending requests cannot exclude other clients. A new connection is refused only if all
-    connections handle requests.
+    If a limit is reached, the connection that has waited longest for data from its client is closed. Clients that open
+    many connections without sending requests therefore cannot exclude other clients. A new connection is refused only
+    if all connections handle requests.
     """
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:

@@ -18,7 +18,10 @@ PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 _READABLE_BY = web.RequestKey("readable_by", str)
-"""Key under which a request stores the origin that may read the response. The value "*" stands for every origin."""
+"""Key under which a request object stores the origin whose web pages may read the response.
+
+The value "*" stands for every origin.
+"""
 
 
 @web.middleware

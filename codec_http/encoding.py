@@ -35,7 +35,7 @@ class Encoding:
 
 
 def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
-    """Return the content codings that are available with these latent-space maps, in order of preference."""
+    """Return the content codings that are available with the latent-space maps `bundles`, in order of preference."""
     with_dictionaries = any(bundle.latent_map.zstd_dictionaries for bundle in bundles)
     return [name for name, coding in CODINGS.items() if with_dictionaries or not coding.uses_dictionary]
 
@@ -86,10 +86,10 @@ def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
 
 
 def _supports_dictionaries(request: web.Request, accepted: str, digest: str) -> bool:
-    """Return whether the client can decode zstd with the dictionary `digest`.
+    """Return whether the client can decode zstd with the dictionary whose hash is `digest`.
 
-    Accept-Encoding is not sufficient, because browsers and general-purpose clients list zstd without having the
-    dictionary.
+    The header Accept-Encoding is not sufficient evidence, because browsers and general-purpose clients list zstd
+    without having the dictionary.
     """
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:

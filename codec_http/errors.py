@@ -51,7 +51,10 @@ def public_code_and_message(error: BaseException) -> tuple[str, str]:
 
 
 def error_detail(error: BaseException) -> ErrorDetail:
-    """Return the description of `error` that clients receive. The text of an internal error is not included."""
+    """Return the description of `error` that clients receive.
+
+    The description does not include the text of an internal error.
+    """
     status = error_status(type(error))
     code, message = public_code_and_message(error)
     if not isinstance(error, CodecError) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -106,7 +109,7 @@ def _response(status: int, detail: ErrorDetail, headers: dict[str, str] | None =
 PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, METRICS_PATH)
 """Paths that load balancers and Prometheus request every few seconds.
 
-Requests for these paths are logged at level DEBUG.
+Requests for the paths in PROBE_PATHS are logged at level DEBUG.
 """
 
 OPERATIONS = {
@@ -116,7 +119,10 @@ OPERATIONS = {
     HF_DECODE_PATH: "decode_tensor",
     HF_ENCODE_PATH: "encode_tensor",
 }
-"""Name of the operation for each path whose requests run a model. The metrics count only requests for these paths."""
+"""Name of the operation for each path whose requests run a model.
+
+The metrics count only requests for the paths in OPERATIONS.
+"""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

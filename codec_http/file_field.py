@@ -8,8 +8,10 @@ from core.input_image import MAX_IMAGE_BYTES
 
 FILE_FIELDS = ("image", "control_image", "mask", "latents")
 MAX_FILES = 2
-"""Maximum number of files in one request if each file has the maximum size. A request may contain `image` or `latents`,
-and `control_image` or `mask`."""
+"""Maximum number of files in one request if each file has the maximum size.
+
+A request may contain one of the files `image` and `latents`, and also one of the files `control_image` and `mask`.
+"""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of a file field in characters.
 
@@ -29,7 +31,7 @@ def decode_file_field(field: str, value: object) -> bytes:
     """Return the file that `value` encodes. The content of the file is not checked.
 
     A file from a form is returned unchanged, because the size of the file was checked when the form was parsed. Raises
-    InvalidRequest with the name `field` if `value` is not base64 text or is too long.
+    InvalidRequest with the field name `field` if `value` is not base64 text or is too long.
     """
     if isinstance(value, bytes):
         return value

@@ -73,7 +73,7 @@ async def _stream(
     if has_trailer:
         response.headers[hdrs.TRAILER] = ERROR_TRAILER
     header = b""
-    """The encoded header message while it waits to be sent together with the first frame, otherwise b"".
+    """The encoded header message while the message waits to be sent together with the first frame, otherwise b"".
 
     If the first frame will be ready immediately, the header message and the frame are sent in one write.
     """

@@ -12,13 +12,14 @@ MAX_LINE_BYTES = 8190
 MAX_HEADER_BYTES = 64 * 1024
 """Maximum size in bytes of a request header, and of each field in the header.
 
-Headers can be long, because browsers send the cookies of all servers on localhost.
+Headers can be long, because a browser sends the cookies of all servers on localhost to every server on localhost.
 """
 
 Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
 """Type of the result of feed_data().
 
-The result contains new messages with payloads, whether the protocol was upgraded, and the unparsed bytes.
+The result is a tuple of the new messages with payloads, a Boolean that is True if the protocol was upgraded, and the
+unparsed bytes.
 """
 
 

@@ -34,7 +34,7 @@ from core.plan import StreamPlan
 async def stream_images(
     request: web.Request, body: RenderedImagesBody, plans: Sequence[StreamPlan]
 ) -> web.StreamResponse:
-    """Generate one image of the request `body` with each of `plans`.
+    """Generate one image for each plan in `plans`, and send the images in the form that the request `body` selects.
 
     Each event is written as soon as the event is available. If an error occurs after the sampling of the first image
     has started, the error is sent as the last event. Raises a CodecError if the first image fails before it is sampled.

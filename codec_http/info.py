@@ -36,7 +36,7 @@ _DEFAULT_MODEL_FIELDS = InfoResponse.model_fields.keys() & ModelDescription.mode
 
 
 async def info(request: web.Request) -> web.Response:
-    """Handle GET /codec/info. The endpoint is also available while the server is loading."""
+    """Handle GET /codec/info. The endpoint is also available while the server is loading models."""
     service = request.app[SERVICE]
     body = InfoResponse.model_validate(
         {

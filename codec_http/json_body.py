@@ -33,7 +33,8 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object in `data`, which is UTF-8 and may begin with a byte-order mark.
 
     Raises TooLarge if the JSON text, without the values of file fields, exceeds MAX_JSON_BYTES. Raises InvalidRequest
-    if `data` is not a JSON object, or if the object has too many fields or a field name that is too long.
+    if `data` is not a JSON object. Also raises InvalidRequest if the object has too many fields or a field name is too
+    long.
     """
     files: dict[str, str] = {}
     urls: dict[str, str] = {}

@@ -22,7 +22,7 @@ from codec_wire.maps.document import LatentMap
 from codec_wire.maps.latent_rgb import LatentRgb
 
 LATENT_MAP = "Latent-space map"
-"""OpenAPI tag of the endpoints, which is the title of a section of the documentation page."""
+"""OpenAPI tag of the endpoints, used as the title of a section of the documentation page."""
 
 _FILE_CONTENT: Content = {"application/octet-stream": None}
 _FILE_HEADERS: Mapping[str, str] = {

@@ -16,7 +16,7 @@ _MAX_CONNECTIONS = 32
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Handle GET /metrics. The endpoint is also available while the server is loading."""
+    """Handle GET /metrics. The endpoint is also available while the server is loading models."""
     return web.Response(body=metrics_text(request.app[SERVICE]), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 

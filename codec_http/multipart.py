@@ -1,8 +1,8 @@
 """Parsing of multipart/form-data bodies, which HTML forms and OpenAI's client send.
 
 aiohttp parses the headers of the parts. The multipart parser of aiohttp is not used for whole bodies. aiohttp's
-multipart parser reads all bytes before the first part line by line, so that 1 MB of line breaks would take almost a
-second.
+multipart parser reads one line at a time until the first part begins. A body that begins with 1 MB of line breaks would
+take almost a second.
 """
 
 import re
@@ -47,7 +47,8 @@ def parse_multipart(content_type: str, body: bytes | bytearray, encoded_files: C
     """Return the parts of `body` in the order in which `body` contains them.
 
     `content_type` is the Content-Type with which `body` was received. `encoded_files` contains the names of parts that
-    may contain a file as base64 text. Each part in `encoded_files` may have up to MAX_BASE64_CHARACTERS characters.
+    may contain a file as base64 text. A part whose name is in `encoded_files` may have up to MAX_BASE64_CHARACTERS
+    characters.
 
     Raises TooLarge if the text in all parts except base64 files exceeds MAX_JSON_BYTES in total. Raises InvalidRequest
     if `body` is not multipart/form-data, if `body` has more than MAX_FIELDS parts, or if the name of a part is too
@@ -117,7 +118,8 @@ def _split(body: bytes | bytearray, delimiter: bytes) -> Iterator[tuple[bytes, m
 def _parse_header(header: bytes) -> tuple[str, str | None]:
     """Return the name and the filename in the header of a part. The filename is None if the part is not a file.
 
-    `header` begins with the rest of the delimiter's line. Raises InvalidRequest if the header is not valid.
+    `header` begins with the rest of the line that contains the delimiter. Raises InvalidRequest if the header is not
+    valid.
     """
     rest, *lines = header.split(b"\r\n")
     try:
@@ -141,7 +143,7 @@ def _parse_header(header: bytes) -> tuple[str, str | None]:
 
 
 def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict[str, Any]:
-    """Return the fields of a form as a dictionary like that of a parsed JSON body, with files as bytes.
+    """Return a dictionary of the form's values, with the structure of a parsed JSON body and with files as bytes.
 
     A form contains all values other than files as text. Text that is valid JSON, such as a number, a boolean or null,
     is parsed, except in the fields `text_fields`. Parts with the name NAME[], and several parts with an equal name,

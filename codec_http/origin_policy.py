@@ -36,7 +36,8 @@ class OriginPolicy:
     ) -> None:
         """Create the policy.
 
-        `allowed_origins` must be normalized by AccessSettings. The value "*" allows every origin and host.
+        `allowed_origins` must be normalized by AccessSettings. The value "*" in `allowed_origins` allows every origin
+        and every host.
         """
         self._allows_loopback = allowed_origins is None
         self._origins = {*(allowed_origins or ()), *_origin_of(public_url)}

@@ -5,7 +5,7 @@ from codec_http.route import PAGE_FILES_PATH, PAGE_PATH, Route
 from codec_wire import errors
 
 PAGE = "Page"
-"""OpenAPI tag of the routes, which is the title of a section of the documentation page."""
+"""OpenAPI tag of the routes, used as the title of a section of the documentation page."""
 
 PAGE_ROUTES = (
     Route(

@@ -10,8 +10,8 @@ def absolute_url(request: web.Request, path: str) -> str:
     """Return the absolute URL of `path`.
 
     The URL begins with the configured public URL, or with the origin of `request` if no public URL is configured. The
-    origin is the scheme of the connection and the Host header. X-Forwarded-* headers are ignored, because any client
-    can set them. If the Host header is not valid, `path` is returned unchanged.
+    origin of `request` consists of the scheme of the connection and the value of the Host header. X-Forwarded-* headers
+    are ignored, because any client can set them. If the Host header is not valid, `path` is returned unchanged.
     """
     public_url = request.app[PUBLIC_URL]
     if public_url:

@@ -16,7 +16,7 @@ class RateLimitedLog:
         self._limit = RateLimit(1)
 
     def warning(self, message: str, *values: object) -> None:
-        """Log `message` % `values`, unless another warning was logged less than a second ago."""
+        """Log `message`, formatted with `values`, unless another warning was logged less than a second ago."""
         if not self._limit.allows():
             return
         if left_out := self._limit.take_left_out():

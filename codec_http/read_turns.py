@@ -7,11 +7,14 @@ from typing import Protocol
 MAX_PIECE_BYTES = 64 * 1024
 """Maximum number of bytes that the server receives from a connection at once."""
 LARGE_PIECE_BYTES = 16 * 1024
-"""Minimum number of bytes, received at once, that make a connection wait until the turn of the connection comes."""
+"""Minimum size in bytes of a large piece of data.
+
+A connection that has received a large piece must wait for its turn.
+"""
 
 
 class Reader(Protocol):
-    """A connection that can wait for its turn."""
+    """A connection that can wait for its turn to receive data."""
 
     def resume_turn(self) -> None:
         """Receive data again, because it is this connection's turn."""
@@ -21,9 +24,10 @@ class ReadTurns:
     """A queue of connections that have received a large piece of data and wait for their turn to receive more.
 
     Without turns, a small request would wait while the event loop reads a piece of data from every client that sends a
-    large body. The small request would wait again before each further step of its handling. With turns, one connection
-    of the queue may continue in each iteration of the event loop. The operating system stops the clients of the other
-    connections. A slow client does not hold up the queue, because a connection leaves the queue when its turn comes.
+    large body. Without turns, a small request would wait in this way before each step of its handling. With turns, only
+    one connection of the queue may continue in each iteration of the event loop. While a connection waits for its turn,
+    the operating system stops the client of the connection from sending. A slow client does not hold up the queue,
+    because a connection leaves the queue when its turn comes.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,7 +19,7 @@ from core.received_stream import LATENTS_FIELD, BodyReader
 MAX_INLINE_BYTES = 4096
 """Maximum size in bytes of an uncompressed chunk that is read on the event loop.
 
-For a chunk up to this size, starting a thread would take longer than reading the chunk.
+For a chunk of at most 4096 bytes, starting a thread would take longer than reading the chunk.
 """
 
 

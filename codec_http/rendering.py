@@ -1,4 +1,4 @@
-"""Handling of OpenAI-style requests, for which the server renders images or videos and returns them in a JSON body."""
+"""Handling of OpenAI-style requests, for which the server returns rendered images or videos in a JSON body."""
 
 import asyncio
 import time
@@ -24,8 +24,8 @@ from core.plan import StreamPlan
 async def render(request: web.Request, body: RenderedBody, pinned: str | None) -> web.StreamResponse:
     """Generate the number of files that `body.n` requests, and send the response.
 
-    `pinned` is the hash of the latent-space map that the client holds, or None. Raises a CodecError if the request
-    cannot be served or fails before the response starts.
+    `pinned` is the hash of the latent-space map that the client requires, or None if the client requires no map. Raises
+    a CodecError if the request cannot be served or fails before the response starts.
     """
     service = request.app[SERVICE]
     partial_images = body.partial_images if isinstance(body, RenderedImagesBody) else 0

@@ -63,7 +63,7 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     """Return whether a request is an OpenAI-style request for pixels.
 
     A request is for latents if its body has one of the fields LATENTS_MARKERS, or if its Accept header names a media
-    type of latent streams. Every other request is for pixels.
+    type of latent streams. Every request that is not for latents is for pixels.
     """
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
@@ -113,7 +113,7 @@ def parse_generation(received: Body, modality: Modality, accept: str) -> Latents
 
 
 def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
-    """Validate a request for latents, which was sent to the endpoint that generates `modality`.
+    """Validate the body of a request for latents to the endpoint that generates `modality`.
 
     Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """
@@ -121,7 +121,7 @@ def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
 
 
 def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBody:
-    """Validate a request for pixels, which was sent to the endpoint that generates `modality`.
+    """Validate the body of a request for pixels to the endpoint that generates `modality`.
 
     Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """

@@ -85,8 +85,8 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
 LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
 """Names of fields that mark a request for latents.
 
-A request for latents contains at least one of the fields, unless the Accept header names a media type of latent
-streams.
+A request for latents contains at least one of the fields LATENTS_MARKERS, unless the Accept header names a media type
+of latent streams.
 """
 _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
 """The names in LATENTS_MARKERS that are fields of GenerationRequest."""

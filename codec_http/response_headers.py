@@ -41,8 +41,7 @@ VARY = ", ".join(
 )
 """Value of the response header Vary.
 
-The value lists the request headers that determine whether a response has latents or pixels, and in which format and
-content coding.
+The value lists the request headers that determine the response: latents or pixels, the format, and the content coding.
 """
 
 

@@ -67,8 +67,8 @@ _PUBLIC_PATHS = frozenset(
 def is_public(path: str) -> bool:
     """Return whether requests for `path` need no API key.
 
-    All requests except those for probes, discovery and the page need an API key. Discovery needs no API key, because
-    clients use discovery before they know which API key to send.
+    All requests need an API key, except requests for probes, for discovery and for the web page. Discovery needs no API
+    key, because clients use discovery before they know which API key to send.
     """
     return path in _PUBLIC_PATHS or path.startswith((f"{WELL_KNOWN_PATH}/", f"{PAGE_FILES_PATH}/"))
 
@@ -78,9 +78,10 @@ class Route:
     """An operation of the HTTP API, i.e. one HTTP method on one path. The path is written in aiohttp's syntax.
 
     A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
-    `query` describes the query parameters. `responses` is a dictionary of the contents of responses by HTTP status.
-    `headers` describes the headers of a response with status 200. `errors` contains the classes of the errors that the
-    handler may raise. If `accepts_form` is set, the fields of a JSON body can also be sent as multipart/form-data.
+    `query` describes the query parameters. `responses` is a dictionary that describes the contents of the responses by
+    HTTP status. `headers` describes the headers of a response with status 200. `errors` contains the classes of the
+    errors that the handler may raise. If `accepts_form` is set, the fields of a JSON body can also be sent as
+    multipart/form-data.
     """
 
     method: str

@@ -78,7 +78,7 @@ async def _stop_video_jobs(app: web.Application) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """A running HTTP server and the port on which it listens."""
+    """A running HTTP server and the port on which the server listens."""
 
     runner: web.AppRunner
     listener: Listener
@@ -107,9 +107,10 @@ async def start_http_server(
     allowed_origins: Iterable[str] | None = None,
     video_jobs: VideoJobs | None = None,
 ) -> HttpServer:
-    """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
+    """Start the HTTP server on `host`:`port`.
 
-    `tls` has the certificates of an https server. Without `tls`, the server uses http. `limits` bounds the number of
+    Port 0 selects a free port. The function build_app describes the parameters that are not described here. `tls` has
+    the certificates of an https server. Without `tls`, the server uses http. `limits` restricts the number of
     connections. Without `limits`, the default limits of the settings apply. `allowed_origins` are the origins of the
     web pages that may use the server. By default, only pages of the host on which the server runs may use the server.
     Raises InvalidSettings if the address is not available.

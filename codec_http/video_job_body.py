@@ -106,7 +106,7 @@ class VideoJobBody(GenerationBody):
     )
 
     def generation_request(self) -> GenerationRequest:
-        """Return the request without the fields of OpenAI's API.
+        """Return this request as a GenerationRequest, in which the fields of OpenAI's API are converted or omitted.
 
         Raises InvalidRequest with the name of the field if two fields contradict each other or a field applies only to
         latents.

@@ -16,7 +16,7 @@ _NOT_READ = "the client did not read the response before the deadline"
 
 
 class WriteDeadline(Deadline):
-    """Deadline that stops the writing of `response` GRACE_S seconds after the deadline of `job`.
+    """Timer that stops the writing of `response` GRACE_S seconds after the deadline of `job`.
 
     Without a WriteDeadline, the job of a client that does not read its response would stay active forever.
 

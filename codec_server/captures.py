@@ -61,10 +61,10 @@ def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -
 def find_bundle(
     header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
 ) -> LatentMapBundle | None:
-    """Return the latent-space map for a stream from `selected`, from `models_dir`, or from the embedded model.
+    """Find the latent-space map of a stream in `selected`, in `models_dir`, or in the embedded maps.
 
-    Raises InvalidMap if `selected` contains maps, but no map of the stream's latent space. If `required` is True, also
-    raises InvalidMap if no map is found.
+    Raises InvalidMap if `selected` contains maps, but no map of the stream's latent space. Also raises InvalidMap if
+    `required` is True and no map is found.
     """
     latent_space = header.latent_space_id
     for bundle in selected:

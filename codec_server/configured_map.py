@@ -21,7 +21,8 @@ async def fetch_configured_map(settings: Settings, cache: FileCache | None = Non
     """Download and verify the map at `settings.latent_map_url`. Return None if `settings.latent_map_url` is not set.
 
     A file of the map is not downloaded if the file is in `cache` or in the directory `settings.latent_dicts_dir`. By
-    default, `cache` is the cache of the client. Raises InvalidMap if the map cannot be downloaded or is not valid.
+    default, `cache` is the file cache that the client library also uses. Raises InvalidMap if the map cannot be
+    downloaded or is not valid.
     """
     url, digest = settings.latent_map_url, settings.latent_map_sha256
     if url is None:

@@ -1,4 +1,4 @@
-"""Error reporting of the command line, by one line on standard error and an exit status for scripts."""
+"""Reporting of errors on the command line: one line on standard error, and an exit status for scripts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -24,7 +24,7 @@ LOCAL_MODEL = (
 """Settings that select the model that runs in this process, and its device."""
 _CHOICE_METAVAR = "<choice>"
 _OTHER_FLAGS = {"dtype": ("--torch-dtype",)}
-"""Additional flags of a setting, with the names that other Codec servers use."""
+"""Additional flags of some settings, with the names that other Codec servers use."""
 
 
 def with_settings(
@@ -32,7 +32,7 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command receives the values of the flags in its parameter **flags, a dictionary by name of the setting. A flag
+    The parameter `**flags` of the command receives the values of the flags, keyed by the names of the settings. A flag
     that was not given has the value None. `panel` overrides the heading under which --help lists the flags. The
     dictionary `defaults` contains default values by name of the setting. For the settings in `defaults`, --help shows
     the values in `defaults` instead of the normal default values.
@@ -52,7 +52,7 @@ def settings_flags(names: Iterable[str], panel: str | None = None, **defaults: s
 
 
 def replace_flags(command: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> None:
-    """Make typer declare `parameters` as options of `command`, in place of the parameter **flags."""
+    """Make typer declare `parameters` as options of `command`, in place of the parameter `**flags`."""
     own = (
         parameter
         for parameter in inspect.signature(command).parameters.values()

@@ -48,7 +48,7 @@ A time of 5 seconds is enough for a sampling step, but not for loading a model.
 
 
 class LocalModel:
-    """The diffusers pipelines of this process, and the device thread that runs them.
+    """The diffusers pipelines of this process, and the device thread that runs the pipelines.
 
     `role` selects the components to load.
     """
@@ -64,7 +64,7 @@ class LocalModel:
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models without blocking the event loop, then let `service` serve them.
 
-        The models are warmed up for every modality, or only for `modality` if it is given.
+        The models are warmed up for every modality, or only for `modality` if `modality` is not None.
 
         A model without a latent-space map is calibrated, and the new map is stored in the models directory. A server
         with the role `decoder` cannot generate images for a calibration. The map that a server with the role `decoder`
@@ -120,7 +120,7 @@ class LocalModel:
         ).run()
 
     def seconds_without_progress(self) -> float:
-        """Return the seconds for which the device thread has worked without progress, or 0 if the thread is idle."""
+        """Return how many seconds the device thread has worked without progress, or 0 if the thread is idle."""
         return 0.0 if self._thread is None else self._thread.seconds_without_progress()
 
     async def probe(self) -> None:

@@ -28,9 +28,9 @@ class ValueDifference:
 class Reproduction:
     """The result of generating a file again.
 
-    `parameters` maps the name of each parameter that differs to its recorded value and its current value. A missing
-    parameter has the value None. `values` is the difference between the pixels or latents of the two files, or None if
-    the files are equal or have different shapes.
+    The dictionary `parameters` contains the recorded value and the current value of each parameter that differs, by
+    name. A missing parameter has the value None. `values` is the difference between the pixels or latents of the two
+    files, or None if the files are equal or have different shapes.
     """
 
     equal: bool

@@ -73,7 +73,7 @@ def _request(
 
 
 def warm_up_steps(model: ModelInfo, mode: GenerationMode, first: int) -> int:
-    """Return the smallest number of steps, at least `first`, that the scheduler of `model` accepts."""
+    """Return the smallest number of steps that the scheduler of `model` accepts and that is not less than `first`."""
     accepts, strength = model.accepts_steps, DEFAULT_STRENGTH if mode.strength else None
     candidates = range(first, WARM_UP_STEPS.stop)
     accepted = (steps for steps in candidates if accepts is None or accepts(mode, steps, strength))

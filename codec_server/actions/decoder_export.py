@@ -18,7 +18,7 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_map_decoder(bundle: Path, output: Path, *, models_dir: Path, decoder: Path | None, fp16: bool) -> None:
-    """Write an ONNX model of a VAE's decoder, and a map that lists the model, to the directory `output`.
+    """Export a VAE's decoder as an ONNX model to the directory `output`, with a map that lists the ONNX model.
 
     The VAE is in the directory `decoder`. Without `decoder`, the map in the directory `bundle` names the VAE. Raises
     InvalidSettings if a required package is missing or `decoder` contains no VAE. Raises InvalidMap if the map is not

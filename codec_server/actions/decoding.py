@@ -31,7 +31,7 @@ class Decoding:
     _decoder: PixelDecoder | None = field(default=None, init=False)
 
     async def frames(self, latents: NDArray[Any], map_hash: str | None, client: LatentClient) -> NDArray[np.uint8]:
-        """Decode the latents that `client` returned, with the shape [latent frames, C, h, w].
+        """Decode latents of the shape [latent frames, C, h, w] that `client` has returned.
 
         The result is an array of uint8 pixels with the shape [frames, H, W, 3].
 
@@ -69,7 +69,10 @@ class Decoding:
         return PixelDecoder(latent_map, models_dir=self.settings.models_dir, device=self.settings.device, **options)
 
     def _local_path(self, client: LatentClient) -> Path | None:
-        """Return the directory that the option --decoder names, or the local directory of the model, or None."""
+        """Return the directory that the option --decoder names, otherwise the local directory of the model.
+
+        Return None if the option --decoder is missing and the model has no local directory.
+        """
         if self.path is not None or not isinstance(client, InProcessClient):
             return self.path
         model = self.settings.model

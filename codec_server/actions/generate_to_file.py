@@ -147,7 +147,7 @@ async def receive_latents(
 
 
 def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: float) -> GeneratedFile:
-    """Write the latent stream.
+    """Write the latent stream in `received` to `output_file`.
 
     If the server reports generation parameters, the parameters are written to a JSON file next to the stream.
     """

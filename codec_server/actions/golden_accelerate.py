@@ -27,7 +27,7 @@ PLOT = "acceleration.png"
 def run_accelerate(
     flags: Mapping[str, Any], output: Path, fixtures: str | None, switches: str | None, *, images: int, concurrent: int
 ) -> None:
-    """Measure sets of switches, and write the results to the directory `output` as a table, a plot and JSON.
+    """Measure sets of fast-mode switches, and write the results to the directory `output` as a table, a plot and JSON.
 
     The results are also stored next to the latent-space map.
 

@@ -96,8 +96,8 @@ async def _decoded_difference(
 ) -> ValueDifference | None:
     """Decode the received latents on this machine and compare the decoded pixels with the recorded pixels.
 
-    If the decoded pixels differ from the recorded pixels, the server also decodes the same latents. Return the smaller
-    difference from the recorded pixels, or None if the shapes differ.
+    If the decoded pixels differ from the recorded pixels, the server also decodes the same latents. The result is the
+    smaller of the differences from the recorded pixels, or None if the shapes differ.
     """
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
     frames = await decoding.frames(received.latents, received.map_hash, client)

@@ -76,9 +76,9 @@ def _local_options(
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a target to a typer command.
 
-    The command receives two dictionaries. The dictionary `target` contains the arguments of Target except
-    `wire_format`. The dictionary `flags` contains the settings of the model that runs in this process. A flag that was
-    not given has the value None.
+    The command receives two dictionaries as the arguments `target` and `flags`. The dictionary `target` contains the
+    arguments of Target except `wire_format`. The dictionary `flags` contains the settings of the model that runs in
+    this process. A flag that was not given has the value None.
     """
     shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
 

@@ -33,7 +33,7 @@ class ProgressBar:
         self._bar.update(self._task, description=text, total=None, count="")
 
     def show_preview(self, step: int) -> None:
-        """Show with the next sampling steps that the preview of the sampling step `step` was written."""
+        """From the next update on, show that the preview of the sampling step `step` was written."""
         self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:

@@ -80,7 +80,7 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
 
 
 def command() -> str:
-    """Return the command that has started this process, as it can be typed again."""
+    """Return the command that starts this program, without the arguments of the command."""
     return "python -m codec_server" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
 
 
