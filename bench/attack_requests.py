@@ -196,4 +196,5 @@ ATTACKS = (
     Attack("1,400 idle connections", _idle),
     Attack("1,400 unfinished headers", _slow_headers),
     Attack("330 idle connections, 256 files", _few_files, files=256),
+    Attack("330 idle gRPC connections, 256 files", _few_files, files=256, over_grpc=True),
 )

@@ -1,5 +1,6 @@
 """The gRPC server with LatentService, health checks and reflection."""
 
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,11 @@ from core.tls import ServerTls
 MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
 """Maximum size of a request message in bytes. The limit allows two images and 1 MiB for the other fields."""
 
+MAX_CONNECTIONS = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+"""Maximum number of open connections. Idle clients must not use up the file descriptors that HTTP needs."""
+HANDSHAKE_TIMEOUT_S = 20
+"""Time in seconds after which a connection is closed if the client has not sent its HTTP/2 settings."""
+
 SERVER_OPTIONS: list[tuple[str, Any]] = [
     # No messages are sent while a generation is queued or sampling. Allow clients to ping every 10 s meanwhile.
     ("grpc.keepalive_permit_without_calls", 1),
@@ -36,6 +42,8 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     # If the event loop does not accept a call within this number of seconds, gRPC ends the call with CANCELLED, which
     # clients do not retry. The default of 30 s is too short for a server whose host is overloaded.
     ("grpc.server_max_unrequested_time_in_server", 3600),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_S * 1000),
     # Otherwise a second server on the same port would start and receive a share of the connections.
     ("grpc.so_reuseport", 0),
 ]
