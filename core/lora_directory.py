@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from codec_wire.request_lora import MAX_NAME_CHARACTERS
+
 SUFFIX = ".safetensors"
 
 
@@ -58,6 +60,10 @@ class LoraDirectory:
 
 
 def _is_lora(file_name: str) -> bool:
-    """Return whether `file_name` has the extension of LoRA files, is not hidden, and is not a path."""
-    is_plain = not any(character in file_name for character in ("/", "\\", "\0"))
-    return is_plain and file_name.endswith(SUFFIX) and not file_name.startswith(".")
+    """Return whether `file_name` has the extension of LoRA files, is not hidden, and can be a name in a request.
+
+    A path is not such a file name.
+    """
+    is_plain = file_name.isprintable() and "/" not in file_name and "\\" not in file_name
+    is_short = len(file_name) <= MAX_NAME_CHARACTERS + len(SUFFIX)
+    return is_plain and is_short and file_name.endswith(SUFFIX) and not file_name.startswith(".")

@@ -158,6 +158,8 @@ class RequestLoras:
             ) from None
         nbytes, changes_text = 0, False
         for component, weight in _weights_of(pipeline, name):
+            if weight.device.type == "cpu":  # the weight is a part of the mapped file, which may be overwritten
+                weight.data = weight.data.clone()
             nbytes += weight.nbytes
             changes_text = changes_text or component not in DENOISERS
         log.info("loaded the LoRA weights %s (%.1f MiB)", file.path, nbytes / MIB)

@@ -1,6 +1,7 @@
 """LoRA weights of requests: the latents are those of diffusers with these LoRA weights, and nothing remains after."""
 
 import asyncio
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.loras import LoraSource, apply_loras
 from core.diffusers_engine.sampler import sample, sample_batch
 from core.engine import Job
+from core.lora_directory import LoraDirectory
 from core.plan import StreamPlan, plan
 from core.probe import sample_image
 from core.switches import Switches
@@ -210,6 +212,28 @@ def test_files_can_be_added_replaced_and_removed_while_the_server_runs(
         generate({"ink": 1.0})
     with pytest.raises(InvalidRequest, match="'ink' not found"):  # removed after the request was planned
         device_thread.submit(lambda: sample(generate.model, planned, Job(), lambda _done, _total: None)).result()
+
+
+def test_overwritten_file_does_not_change_loaded_weights(
+    tmp_path: Path, device: Device, device_thread: DeviceThread
+) -> None:
+    file = write_lora(tmp_path, "ink", seed=1)
+    generate = Sampler(load_with_loras(tmp_path, device), device_thread)
+    first, status = generate({"ink": 1.0}), file.stat()
+    file.write_bytes(b"\xff" * status.st_size)  # in place, as a copy does
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert torch.equal(generate({"ink": 1.0}), first)
+
+
+def test_names_that_a_request_cannot_contain_are_not_listed(tmp_path: Path) -> None:
+    for file_name in (b"\xff", b"a\nb", b"\\", b".hidden", b"x" * 129, b"a b", "ü".encode(), b"x" * 128):
+        (tmp_path / os.fsdecode(file_name + b".safetensors")).write_bytes(b"")
+    directory = LoraDirectory(tmp_path, 2**20)
+    assert directory.names() == ("a b", "x" * 128, "ü")
+    assert all(directory.find(name) is not None for name in directory.names())
+    for name in ("\udcff", "a\nb", "\\", ".hidden", "x" * 129, "../a b", "", ".", "..", "\0", f"{tmp_path}/a b"):
+        assert directory.find(name) is None, name
+    assert LoraDirectory(tmp_path / "missing", 2**20).names() == ()
 
 
 def wrong_shapes(folder: Path) -> None:
