@@ -8,9 +8,10 @@ import asyncio
 
 import pytest
 
-from codec_grpc import server
-from tests.support.fake_engine import FakeEngine
-from tests.support.serving import run_servers
+from codec_grpc.server import SERVER_OPTIONS, start_grpc_server
+from core.admission import Admission
+from core.lifecycle import Lifecycle
+from core.service import LatentService
 
 pytestmark = pytest.mark.slow
 
@@ -46,23 +47,25 @@ async def send_pings(address: str, count: int, interval_s: float) -> tuple[int, 
     return replies, reason
 
 
-def set_min_ping_interval(monkeypatch: pytest.MonkeyPatch, milliseconds: int) -> None:
-    options = dict(server.SERVER_OPTIONS)
-    assert options[MIN_PING_INTERVAL] == 10_000
-    monkeypatch.setattr(server, "SERVER_OPTIONS", list((options | {MIN_PING_INTERVAL: milliseconds}).items()))
+async def pings_with_interval(milliseconds: int) -> tuple[int, bytes]:
+    """Send 8 pings, 0.06 s apart, to a server whose minimum interval between pings has this length. See send_pings."""
+    defaults = dict(SERVER_OPTIONS)
+    assert defaults[MIN_PING_INTERVAL] == 10_000
+    options = defaults | {MIN_PING_INTERVAL: milliseconds}
+    server = await start_grpc_server(
+        LatentService(Lifecycle(), Admission(32, 10**12)), "127.0.0.1", 0, 60, options=list(options.items())
+    )
+    try:
+        return await send_pings(f"127.0.0.1:{server.port}", 8, 0.06)
+    finally:
+        await server.stop()
 
 
-async def test_pings_without_calls_are_answered_if_not_more_frequent_than_allowed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    set_min_ping_interval(monkeypatch, 40)
-    async with run_servers(FakeEngine()) as servers:
-        assert await send_pings(servers.grpc_address, 8, 0.06) == (8, b"")
+async def test_pings_without_calls_are_answered_if_not_more_frequent_than_allowed() -> None:
+    assert await pings_with_interval(40) == (8, b"")
 
 
-async def test_too_frequent_pings_close_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_min_ping_interval(monkeypatch, 60_000)
-    async with run_servers(FakeEngine()) as servers:
-        replies, reason = await send_pings(servers.grpc_address, 8, 0.06)
+async def test_too_frequent_pings_close_the_connection() -> None:
+    replies, reason = await pings_with_interval(60_000)
     assert replies < 8
     assert reason == b"too_many_pings"
