@@ -35,8 +35,8 @@ class _Part(BaseModel):
 class AccelerationKey(_Part):
     """Everything that a measured distance depends on, except the switches.
 
-    Build tags of versions ("+cpu") and the number of threads are left out of the key, because their effect is smaller
-    than that of any switch.
+    The key contains neither the build tags of versions ("+cpu") nor the number of threads, because both change the
+    images less than any switch.
     """
 
     latent_map: str
@@ -54,11 +54,11 @@ class AccelerationKey(_Part):
 
 
 class AccelerationResult(_Part):
-    """The measurement of one set of switches.
+    """The measured speed and distance of fast mode with one set of switches.
 
     The value of each metric is the worst value of all measured images. For one request at a time, `speed` is the time
-    in reference mode divided by the time with these switches. An infinite PSNR is stored as None. To measure
-    `reference_images_per_s`, images in reference mode were generated in between the images with the measured switches.
+    in reference mode divided by the time with these switches. An infinite PSNR is stored as None. The images for
+    `reference_images_per_s` were generated in reference mode, alternately with the images in fast mode.
     """
 
     switches: tuple[str, ...]
@@ -140,7 +140,8 @@ class Accelerations(_Part):
 def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
     """Return the results that are stored in `models_dir` for the latent space `latent_space`.
 
-    If the file is missing, the result is empty. A damaged file is logged and ignored.
+    If the file ACCELERATIONS_FILE is missing, an object without results is returned. A damaged file is logged and
+    ignored.
     """
     path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
     try:
@@ -153,7 +154,7 @@ def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
 
 
 def store_acceleration(models_dir: Path, latent_space: str, entry: Accelerations.Entry) -> Path:
-    """Add `entry` to the results in `models_dir` and return the path of the file.
+    """Add `entry` to the file of results in `models_dir`, and return the path of the file.
 
     Raises InvalidMap if the file cannot be written.
     """
@@ -183,8 +184,8 @@ def require_distance(
 ) -> Distance | None:
     """Return the distance in `result`, or None if the distance is missing and `settings` allow a missing distance.
 
-    If `switches` is empty, the distance of identical images is returned. If the only switch is the batch size, a
-    distance that was not measured is None.
+    If `switches` is empty, the distance of identical images is returned. The distance may always be missing if the
+    batch size is the only switch.
 
     Raises InvalidSettings if the distance is missing and `settings` do not allow a missing distance. Also raises
     InvalidSettings if the distance is outside the bounds in `settings`.

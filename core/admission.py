@@ -35,14 +35,14 @@ def default_jobs_per_client(max_jobs: int) -> int:
 class Admission:
     """Limits on the number, the total cost and the memory of active jobs.
 
-    Requests over a limit are rejected immediately. A job is active while it is queued, running or being read by its
-    client. `max_jobs` limits the number of all active jobs, and `max_jobs_per_client` limits the number of active jobs
-    of one client. `max_cost` limits the total cost of active jobs. The cost of a job is the product of the numbers of
-    pixels, latent frames and steps. `max_request_bytes` limits the bytes in memory: the request bodies that are being
-    received plus the input images of active jobs. `working_memory` limits the memory that active jobs need on the
-    device. `max_jobs` and `max_cost` are limits for one device. For more than one device, `max_jobs` and `max_cost` are
-    multiplied by `devices`, the number of devices. This class is not thread-safe: use it only from the event loop's
-    thread.
+    Requests over a limit are rejected immediately. A job is active while the job is queued or running, and while the
+    client reads the result of the job. `max_jobs` limits the number of all active jobs, and `max_jobs_per_client`
+    limits the number of active jobs of one client. `max_cost` limits the total cost of active jobs. The cost of a job
+    is the product of the numbers of pixels, latent frames and steps. `max_request_bytes` limits the total size of the
+    request bodies that are being received and the input images of active jobs. `working_memory` limits the memory that
+    active jobs need on the device. `max_jobs` and `max_cost` are limits for one device. For more than one device,
+    `max_jobs` and `max_cost` are multiplied by `devices`, the number of devices. This class is not thread-safe: use it
+    only from the event loop's thread.
     """
 
     def __init__(
@@ -184,8 +184,8 @@ class Admission:
 class Place:
     """The place of one job among the active jobs. Admission limits the number of places.
 
-    A Place is a context manager that frees the place at the end of its `with` block. If there is no `with` block, call
-    `free` once.
+    A Place is a context manager that frees the place at the end of its `with` block. Without a `with` block, the method
+    `free` must be called once.
     """
 
     __slots__ = ("_admission", "_client", "_cost", "_memory", "_reservation")

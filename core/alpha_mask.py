@@ -1,6 +1,6 @@
 """Conversion of masks in the format of OpenAI's API to masks for diffusers.
 
-In the format of OpenAI's API, the transparent pixels are repainted.
+In the format of OpenAI's API, the transparent pixels of a mask mark the area that is repainted.
 """
 
 import io

@@ -14,7 +14,7 @@ from core.access_settings import AccessSettings
 log = logging.getLogger(__name__)
 
 SINGLE_KEY_NAME = "default"
-"""Name of the API key in CODEC_API_KEY."""
+"""Name of the API key that the environment variable CODEC_API_KEY contains."""
 MAX_FILE_BYTES = 1024 * 1024
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+sha256:([0-9a-fA-F]{64})")
 _KEY = re.compile(r"[!-~]+")
@@ -28,10 +28,10 @@ class _Key:
 
 
 class ApiKeys:
-    """API keys from the settings and from a file. `reload` reads the file again.
+    """API keys from the settings and from a file. The method `reload` reads the file with the API keys again.
 
-    The file contains the sha256 of each key. The hash protects a key only if the key is random, because other keys can
-    be guessed.
+    The file with the API keys contains the SHA-256 hash of each key. The hash protects a key only if the key is random,
+    because a key that is not random can be guessed.
     """
 
     def __init__(self, single: str | None, path: Path | None) -> None:
@@ -74,7 +74,7 @@ class ApiKeys:
 
 
 def read_api_keys(settings: AccessSettings) -> ApiKeys | None:
-    """Return the API keys that `settings` name, or None if no key is required.
+    """Return the API keys that are configured in `settings`, or None if no key is required.
 
     Raises InvalidSettings if a key is not valid, or if the file with the keys cannot be read.
     """

@@ -16,7 +16,7 @@ class Deadline:
 
     The `with` blocks share one timer, in contrast to asyncio.timeout_at. Setting a separate timer for each `with` block
     would take more time than the code in most of the blocks. All code in the `with` blocks must run in one asyncio
-    task. Call `close` after the last block.
+    task. Call `close` after the last `with` block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:
@@ -65,6 +65,9 @@ class Deadline:
 
 
 async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
-    """Wait for `step` and return its result. Raises DeadlineExceeded if the deadline of `job` passes first."""
+    """Wait for `step` and return the result of `step`.
+
+    Raises DeadlineExceeded if the deadline of `job` passes before `step` ends.
+    """
     with closing(Deadline(job)) as deadline, deadline:
         return await step

@@ -1,4 +1,4 @@
-"""Validation of the header of a client's latent stream before the frames of the stream are read."""
+"""Validation of the header of a received latent stream, before the frames are read."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class DecodePlan:
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, which is the product of the numbers of pixels, latent frames and steps."""
+        """Estimated cost of this job on the device: the product of the numbers of pixels, latent frames and steps."""
         return self.width * self.height * self.latent_frames * RENDERING_STEPS
 
 
@@ -66,7 +66,8 @@ def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: st
     `map_hash` is the hash of the model's latent-space map.
 
     Raises InvalidRequest if the header does not match the model or exceeds the limits of the model. Raises
-    NotAcceptable if no requested format is available for the modality.
+    NotAcceptable if the server cannot return the modality of the stream (image or video) in any of the requested
+    formats.
     """
     if not 0 <= request.quality <= MAX_QUALITY:
         raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {request.quality}")

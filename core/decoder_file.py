@@ -1,6 +1,6 @@
 """The exported decoder of a latent space.
 
-The decoder is an ONNX file next to the latent-space map, for decoding in browsers.
+The exported decoder is an ONNX file next to the latent-space map. Browsers decode latents with this file.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ DECODER_FILE = "decoder.onnx"
 """Name of the decoder file in the folder of a map. The command `codec-diffusers map export-decoder` writes this
 file."""
 ONNX = "onnx"
-"""Value for an ONNX decoder, in the field `decoder.family` of maps and in the field `family` in /codec/info."""
+"""Value that means an ONNX decoder, in the field `decoder.family` of maps and in the field `family` of /codec/info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
     """Return the exported decoder of the map `bundle`, or None if the decoder was not exported.
 
     The folder of the map is searched in `models_dir` and then in the data of the embedded model. If the map in a folder
-    does not have the hash of `bundle`, the folder is skipped. If the map names an ONNX decoder, a decoder file with
-    another hash is logged and ignored. A decoder file that cannot be read is logged and ignored.
+    does not have the hash of `bundle`, the folder is skipped. If the map contains the hash of an ONNX decoder, a
+    decoder file with another hash is logged and ignored. A decoder file that cannot be read is logged and ignored.
     """
     for directory in (models_dir, EMBEDDED_MODELS_DIR):
         if directory is None:

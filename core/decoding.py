@@ -21,9 +21,10 @@ async def decode(
     """Yield the plan, then the pixels in the format that the plan names. See core.vae_engine.VaeEngine.decode.
 
     `messages` yields the header of the latent stream, then the frames of the stream. The iterator `messages` must raise
-    an error if the stream is invalid or incomplete. The job is admitted when the header is known. The job stays active
-    until the returned iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the job. All
-    frames are received before the plan is yielded, so that no pixels are sent for an invalid stream.
+    an error if the stream is invalid or incomplete. The decoding job is admitted when the header of the stream has been
+    received. The job stays active until the returned iterator is exhausted or closed (contextlib.aclosing). Closing the
+    iterator cancels the job. All frames are received before the plan is yielded, so that no pixels are sent for an
+    invalid stream.
 
     Raises a CodecError if the stream is invalid or decoding fails.
     """

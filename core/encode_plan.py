@@ -14,7 +14,7 @@ from core.plan import RENDERING_STEPS, require_keyframe_interval, require_pipeli
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
 FILE_FIELD = "file"
-"""Name of the received file in error messages."""
+"""Name of the field with the received file, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """A validated request with all defaults filled in, and the header of the resulting stream.
+    """A validated request with all default values, and the header of the resulting latent stream.
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
     frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1.
@@ -58,7 +58,7 @@ class EncodePlan:
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, which is the product of the numbers of pixels, latent frames and steps."""
+        """Estimated cost of this job on the device: the product of the numbers of pixels, latent frames and steps."""
         return self.width * self.height * self.latent_frames * RENDERING_STEPS
 
     def is_keyframe(self, seq: int) -> bool:
@@ -78,8 +78,8 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
     """Return the plan for encoding a file on `model`. `bundle` contains the latent-space map of the model.
 
     The number of encoded video frames is 1 more than a multiple of the model's `frame_multiple`. Surplus frames at the
-    end of a video are omitted. Raises InvalidRequest if the request is not valid. The InvalidRequest names the invalid
-    field.
+    end of the video are not encoded. Raises InvalidRequest if the request is not valid. The InvalidRequest names the
+    invalid field.
     """
     modality = modality_of_file(request.file)
     file: InputImage | InputVideo

@@ -31,11 +31,13 @@ def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, La
 
 
 async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-    """Yield the header and the frames of `plan`. See core.vae_engine.VaeEngine.encode.
+    """Encode the file of `plan`, and yield the header and the frames of the latent stream.
 
-    The job is active until the iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the
-    job. Raises a CodecError if encoding fails. If encoding fails after the header was yielded, a last frame with empty
-    data and finish_reason "error" is yielded before the error is raised.
+    See core.vae_engine.VaeEngine.encode.
+
+    The job is active until the returned iterator is exhausted or closed (contextlib.aclosing). Closing the returned
+    iterator cancels the job. Raises a CodecError if encoding fails. If encoding fails after the header was yielded, a
+    last frame is yielded before the error is raised. The last frame has no data and the finish_reason "error".
     """
     failure: CodecError | None = None
     started, frames = False, 0

@@ -1,4 +1,7 @@
-"""Interface of the engines that run models. The interface consists of events, jobs and the protocol class Engine."""
+"""Interface of the engines that run models.
+
+The interface consists of the event classes, the class `Job` and the protocol class `Engine`.
+"""
 
 import asyncio
 import contextlib
@@ -20,7 +23,7 @@ from core.working_memory import NO_MEMORY, JobMemory
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """The result of a plan with `rendered` set, as RGB pixels, uint8 [num_frames, height, width, 3]."""
+    """The event with the result of a plan with `rendered` set: RGB pixels, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
     generation_s: float = 0.0
@@ -29,7 +32,7 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelPreview:
-    """A preview of a plan with `partial_images`, as RGB pixels, uint8 [num_frames, height, width, 3]."""
+    """The event with a preview of a plan with `partial_images`: RGB pixels, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
 
@@ -40,9 +43,9 @@ Event: TypeAlias = StreamEvent | Pixels | PixelPreview
 class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in seconds of the event loop's clock, or None for a job without a deadline. If `reports_steps` is set,
-    the engine must yield Step events. A job can be cancelled from any thread. If a job is cancelled several times, only
-    the first reason is kept.
+    `deadline` is a time of the event loop's clock in seconds, or None for a job without a deadline. If `reports_steps`
+    is set, the engine must yield Step events. A job can be cancelled from any thread. If a job is cancelled several
+    times, only the first reason is kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -51,7 +54,7 @@ class Job:
         self.record = current_record()
         """Record of the request that contains this job.
 
-        The thread that runs the model also adds values to the record.
+        The thread that runs the model also adds values to the RequestRecord.
         """
         self.memory: JobMemory = NO_MEMORY
         """Predicted memory that the job needs. The predicted memory is set when the job is admitted."""
@@ -149,7 +152,7 @@ class Engine(Protocol):
         Pixels event replaces the Frame events. If the plan has previews and `plan.rendered` is not set, Preview events
         are yielded before the Frame events. If `plan.rendered` is set and the plan has previews, PixelPreview events
         are yielded before the Pixels event. An engine may omit some previews. Closing the iterator cancels `job`.
-        Raises a CodecError on failure.
+        Raises a CodecError if the generation fails.
         """
 
 

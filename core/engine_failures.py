@@ -7,7 +7,7 @@ from codec_wire.errors import CodecError, ModelLoadError
 MAX_CONSECUTIVE_FAILURES = 3
 """Number of consecutive failures after which the device is assumed to be broken.
 
-The number is greater than 1, because a request can cause a single failure.
+The number is greater than 1, because a single failure can be caused by the request instead of the device.
 """
 
 

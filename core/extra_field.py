@@ -11,11 +11,11 @@ class ExtraField:
     """An extra parameter that one generation mode of a model accepts, with its bounds and the pipeline's default."""
 
     name: str
-    """Name of a field of ExtraParameters."""
+    """Name of the extra parameter, which is also the name of a field of the class ExtraParameters."""
     minimum: float
     maximum: float
     default: float
-    """The value that has the same result as a request without the parameter."""
+    """The default value: a request with this value has the same result as a request without the parameter."""
     same_as: str | None = None
     """Name of the request field that sets the same argument of the pipeline, or None.
 

@@ -1,4 +1,4 @@
-"""Settings of fast mode: its switches, and the largest allowed difference from reference mode."""
+"""Settings of the switches of fast mode, and of the largest allowed difference from reference mode."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Running of one generation until its deadline, statistics of its events, and conversion of its errors."""
+"""Running of one generation with a deadline, statistics of the events of a stream, and conversion of errors."""
 
 import logging
 import time
@@ -43,8 +43,8 @@ class StreamStats:
 async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
     """Yield the events of `plan` until the deadline of `job`.
 
-    The job is cancelled when the iterator is exhausted, raises or is closed. Raises DeadlineExceeded if the deadline of
-    the job passes. Also raises the errors of the engine.
+    The job is cancelled when the returned iterator is exhausted, raises an error or is closed. Raises DeadlineExceeded
+    if the deadline of the job passes. Also raises the errors of `engine`.
     """
     deadline = Deadline(job)
     async with aclosing(engine.generate(plan, job)) as events:

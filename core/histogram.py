@@ -1,6 +1,6 @@
 """Histograms of one thread, exported by a Prometheus registry.
 
-The histograms of prometheus_client are thread-safe and take several times as long for each value.
+The thread-safe histograms of the package prometheus_client need several times as long to record a value.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,10 @@ from prometheus_client.registry import Collector
 
 
 class HistogramSeries:
-    """The values of one combination of labels. A value that equals an upper bound is in the bucket of this bound."""
+    """The recorded values of a histogram for one combination of label values.
+
+    A recorded value that equals the upper bound of a bucket belongs to this bucket.
+    """
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -50,11 +53,11 @@ class Histogram(Collector):
         registry.register(self)
 
     def labels(self, *values: str) -> HistogramSeries:
-        """Return the series whose labels have these values."""
+        """Return the series for the label values `values`."""
         return self._series.setdefault(values, HistogramSeries(self._bounds))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric with all series."""
+        """Yield the Prometheus metric with all series of this histogram."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, series in self._series.items():
             series.add_to(family, labels)

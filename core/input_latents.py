@@ -42,7 +42,7 @@ class InputLatents:
 
 
 def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputLatents:
-    """Return the latents in `data`. The data may have any wire format and any content coding.
+    """Return the latents in `data`. `data` may have any wire format and any content coding.
 
     Only the header is parsed, so that a body that would expand to gigabytes is rejected without decompression.
     `dictionaries` contains the available zstd dictionaries by hash. Raises InvalidRequest if `data` is too long or has
@@ -66,9 +66,9 @@ def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputL
 def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
     """Return the latents as float32 [C, h, w]. The scaling of the latents in the stream is not changed.
 
-    Raises InvalidRequest if a value is not finite or its absolute value exceeds MAX_LATENT_VALUE. Raises InvalidRequest
-    if the stream is invalid or incomplete. For an invalid stream, the InvalidRequest contains the byte position of the
-    error.
+    Raises InvalidRequest if a latent value is not finite, or if an absolute value exceeds MAX_LATENT_VALUE. Raises
+    InvalidRequest if the stream is invalid or incomplete. For an invalid stream, the InvalidRequest contains the byte
+    position of the error.
     """
     with invalid_stream():
         body = open_body(latents.data, None, CODINGS[latents.coding], latents.dictionaries)

@@ -73,7 +73,9 @@ def _video(field: str, data: bytes, track: dict[bytes, memoryview]) -> InputVide
 
 
 def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
-    """Yield one dictionary for each track. The dictionary maps each type of box to the first box of this type.
+    """Yield one dictionary for each track of the MP4 file `data`.
+
+    The dictionary maps each type of box to the first box of this type.
 
     The dictionary contains the content of each box without the box header.
     """

@@ -1,4 +1,7 @@
-"""State machine of the server's lifecycle. All HTTP and gRPC health endpoints report the state of this machine."""
+"""State machine of the server's lifecycle.
+
+All HTTP and gRPC health endpoints report the state of this state machine.
+"""
 
 from collections.abc import Callable
 from enum import StrEnum

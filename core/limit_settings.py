@@ -1,4 +1,4 @@
-"""Settings that limit the requests that a server accepts, and the time that the server works on them."""
+"""Settings that limit which requests a server accepts, and how long the server works on a request."""
 
 from pydantic_settings import BaseSettings
 

@@ -11,7 +11,7 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA file at one point in time.
+    """One version of a LoRA file.
 
     If the file is replaced, the LoraFile of the new version is not equal to the LoraFile of the old version.
     """
@@ -27,8 +27,8 @@ class LoraFile:
 class LoraDirectory:
     """The .safetensors files in a directory, without the files in subdirectories.
 
-    The directory is read for each call, so that files can be added, replaced and removed while the server runs. The
-    name of a LoRA is the name of its file without the extension. A file can be a symbolic link.
+    Each method call reads the directory again, so that files can be added, replaced and removed while the server runs.
+    LoRA weights have the name of the LoRA file without the extension. A LoRA file can be a symbolic link.
     """
 
     path: Path
@@ -36,7 +36,10 @@ class LoraDirectory:
     """Maximum size of the LoRA weights that stay loaded, in bytes."""
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all LoRA files in alphabetical order. A directory that cannot be read has no files."""
+        """Return the names of all LoRA files in alphabetical order.
+
+        If the directory cannot be read, the result is empty.
+        """
         try:
             with os.scandir(self.path) as entries:
                 files = [entry.name for entry in entries if _is_lora(entry.name) and entry.is_file()]

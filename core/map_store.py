@@ -13,7 +13,7 @@ from core.model import ModelInfo
 log = logging.getLogger(__name__)
 
 FOLDER = "latent-spaces"
-"""Folder of the bundles in a models directory."""
+"""Name of the folder in a models directory that contains the latent-space map bundles."""
 RGB_FILE = "latent_rgb.json"
 """Name of the file with the latent-to-RGB matrix, in the folder of a latent-space map.
 
@@ -27,14 +27,18 @@ The file contains the hash of the map.
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
-    """Return the folder for the bundle of `latent_space` in `models_dir`. The folder may not exist."""
+    """Return the folder for the bundle of `latent_space` in `models_dir`.
+
+    The returned folder does not have to exist.
+    """
     return models_dir / FOLDER / latent_space
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
     """Return the folder of the bundle of `latent_space`, or None if the bundle does not exist.
 
-    `models_dir` takes precedence over the embedded model. An id that contains ".." or begins with "/" has no bundle.
+    The files in `models_dir` take precedence over the files of the embedded model. An id that contains ".." or begins
+    with "/" has no bundle.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
@@ -51,9 +55,9 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle for the latent space of `model`, or None if the bundle does not exist.
 
-    If a server has calibrated the bundle and the bundle is damaged, the damage is logged and None is returned. The
-    server calibrates a new map if None is returned. Raises InvalidMap if the bundle does not match the model. Raises
-    InvalidMap if the bundle is damaged and was not calibrated by a server.
+    For a damaged bundle that a server has calibrated, the damage is logged and None is returned. The server calibrates
+    a new map if None is returned. Raises InvalidMap if the bundle does not match the model. Also raises InvalidMap for
+    a damaged bundle that was not calibrated by a server.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
@@ -93,7 +97,8 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
     """Return the latent-to-RGB matrix of a latent space with `channels` channels, or None if no matrix is stored.
 
-    `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
+    The files in `models_dir` take precedence over the files of the embedded model. A damaged file is logged and
+    ignored.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
@@ -128,7 +133,10 @@ def _is_calibrated(folder: Path) -> bool:
 
 
 def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:
-    """Raise InvalidMap if the map in `bundle` does not match `model`. `origin` says from where the bundle was read."""
+    """Raise InvalidMap if the map in `bundle` does not match `model`.
+
+    `origin` is a text for the error message that says from where the bundle was read.
+    """
     found = bundle.latent_map
     for name, expected, actual in (
         ("id", model.latent_space, found.id),

@@ -10,9 +10,10 @@ from core.working_memory import JobMemory
 MARGIN = 3
 """Factor by which all predictions are multiplied.
 
-Large generations need more memory than measurements of small generations predict. With the embedded model, the memory
-for each additional pixel is 2.6 times as large up to 512x512 pixels as from 64x64 to 128x64 pixels. A video of 240
-frames needs 2.4 times the resident memory that an extrapolation from 9 frames predicts. See docs/reliability.md.
+Large generations need more memory than measurements of small generations predict. For example, the embedded model was
+measured with 64x64 and 128x64 pixels. For sizes of up to 512x512 pixels, this model needs 2.6 times as much memory for
+each additional pixel as in the measurements. A video of 240 frames needs 2.4 times the resident memory that an
+extrapolation from 9 frames predicts. See docs/reliability.md.
 """
 OVERHEAD = 32 * 2**20
 """Number of bytes that are added to all predictions, for the fixed-size buffers of libraries."""

@@ -13,7 +13,7 @@ from core.histogram import Histogram, HistogramSeries
 from core.request_record import OK, RequestRecord
 
 UNKNOWN = "unknown"
-"""Value of a label that is unknown because the request failed before it was planned."""
+"""Value of a label if the actual value is unknown because the request failed before planning."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _SHORT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -24,7 +24,10 @@ _Key: TypeAlias = tuple[str, str | None, str | None, str | None, str | None, str
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The time series that a request updates. The series are looked up once for each combination of labels."""
+    """The time series that a request updates.
+
+    The time series are looked up only once for each combination of label values.
+    """
 
     requests: Counter
     duration: HistogramSeries

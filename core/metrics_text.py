@@ -1,4 +1,4 @@
-"""The metrics of a server in the text format of Prometheus: metrics of its requests, and its current state."""
+"""Metrics of a server in the text format of Prometheus: metrics of requests, and the current state of the server."""
 
 import sys
 from collections.abc import Iterator

@@ -96,7 +96,7 @@ class ModelInfo:
 
     name: str
     latent_space: str
-    """Id of the latent space. Models with the same id can share a latent-space map."""
+    """Id of the latent space. Models with the same id of the latent space can share a latent-space map."""
     latent_channels: int
     spatial_factor: int
     """Number of pixels per latent cell along each side."""
@@ -173,7 +173,7 @@ class ModelInfo:
     """
 
     def lora_names(self) -> tuple[str, ...] | None:
-        """Return the names of the LoRA weights that requests may name, or None if requests must not name any."""
+        """Return the names of the LoRA weights that requests may use, or None if requests must not use LoRA weights."""
         return self.request_loras if self.lora_directory is None else self.lora_directory.names()
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:

@@ -32,7 +32,7 @@ _ATTRIBUTES = (
 )
 """Names of the RequestRecord attributes that are added to the span of a request, with the prefix "codec.".
 
-An attribute is left out if its value is None, empty or 0.
+Attributes with the value None, the value 0 or an empty string are left out.
 """
 
 
@@ -72,7 +72,7 @@ class OtelTracer:
         self._contexts[record] = context
 
     def end(self, record: RequestRecord) -> None:
-        """End the span of a request and add the spans of its parts. See core.tracing.Tracer."""
+        """End the span of a request and add one span for each part of the request. See core.tracing.Tracer."""
         context = self._contexts.pop(record, None)
         if context is None or record.ended_at is None:
             return

@@ -1,4 +1,4 @@
-"""Validation of a request against a model. Before the model runs, the plan determines everything that will be sent."""
+"""Validation of a request against a model. A plan determines what will be sent to the client before the model runs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,15 +37,14 @@ Decoding was measured to cost as much as 1.57 sampler steps of Stable Diffusion 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """A validated request with all defaults filled in, and the header of the resulting stream.
+    """A validated request with all default values, and the header of the resulting latent stream.
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
     frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1. If `rendered` is set, the latents
     are decoded to pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the
     next, or None for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is
     set. A plan with too few steps has fewer pixel previews than `partial_images`. `prompt_syntax` is the syntax of the
-    prompts, or None for plain prompts. `passes` is 2 if `extra` makes a model run twice in each step that otherwise
-    runs once.
+    prompts, or None for plain prompts. `passes` is 2 if `extra` makes the model run twice instead of once in each step.
     """
 
     model: str
@@ -77,10 +76,10 @@ class StreamPlan:
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, in pixels x latent frames x steps.
+        """Estimated cost of this plan on the device: the product of the numbers of pixels, latent frames and steps.
 
-        The classifier-free guidance that a model always has is part of the cost of its steps. Guidance that `extra`
-        adds doubles it.
+        The cost of a step includes the classifier-free guidance that a model always uses. Guidance that `extra` adds
+        doubles the cost of the steps.
         """
         steps = self.steps * self.passes + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps

@@ -21,7 +21,7 @@ A video with this number of frames has several latent frames in every model. Amo
 number of video frames per latent frame is 8.
 """
 _GRID = 4
-"""Number of cells along each side of a sample image. The corners of cells have random colours."""
+"""Number of cells along each side of a sample image. The corners of the cells have random colours."""
 
 
 def probe_request(
@@ -77,7 +77,7 @@ def sample_mask(side: int = 256) -> bytes:
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Return pixels [H, W, 3] as a PNG file without filters and with one IDAT chunk (PNG specification, section 5).
 
-    A gateway has no image library, so this module does not use one.
+    This module does not use an image library, because a gateway has no image library.
     """
     height, width, _ = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)

@@ -39,7 +39,7 @@ class MessageReader:
         self._received_bytes = 0
 
     def add(self, message: Message, offset: int | None = None) -> Message:
-        """Check the next message and return it.
+        """Check the next message of the stream and return the message.
 
         `offset` is the position of the message in the stream in bytes, or None if the position is unknown.
 

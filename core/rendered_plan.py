@@ -11,7 +11,7 @@ from core.plan import StreamPlan, plan
 from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
-"""Maximum number of pixels in all frames of an image or video, such as 256 frames of 512x512 pixels.
+"""Maximum number of pixels in all frames of an image or video together, equal to 256 frames of 512x512 pixels.
 
 All pixels of an image or video are in memory at once.
 """

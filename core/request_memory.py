@@ -51,8 +51,8 @@ class RequestMemory:
 class Reservation:
     """The bytes that one request has reserved.
 
-    The number of bytes can grow. A Reservation is a context manager that frees all bytes at the end of its `with`
-    block.
+    The number of reserved bytes can grow. A Reservation is a context manager that frees all bytes at the end of its
+    `with` block.
     """
 
     __slots__ = ("_memory", "size")

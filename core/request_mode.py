@@ -10,7 +10,8 @@ from core.model import INPUT_FIELDS, GenerationMode, ModelInfo
 def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     """Return the input combination of `model` that has exactly the inputs of `request`.
 
-    Raises InvalidRequest if a required field is missing or a field is not supported. The error names the field.
+    Raises InvalidRequest if a required field is missing or a field is not supported. The InvalidRequest names the
+    missing or unsupported field.
     """
     supported_modes = modes = model.modes_of(request.modality)
     if request.latents is not None and request.image is not None:

@@ -1,4 +1,4 @@
-"""The record of one request: its client, its parameters, the duration of its parts, and its outcome.
+"""The record of one request: the client, the parameters, the duration of each part of the request, and the outcome.
 
 The HTTP and gRPC servers begin a record (core.telemetry) and add the values that depend on the protocol. The package
 core adds all other values. Code that runs for a request gets the record from `current_record`, so the record is not
@@ -41,7 +41,8 @@ class Described(Protocol):
 class RequestRecord:
     """The record of one request.
 
-    Times are values of `time.perf_counter` in seconds. A time has the value None until its event has occurred.
+    Times are values of `time.perf_counter` in seconds. An attribute for the time of an event has the value None until
+    the event has occurred.
 
     This class is not thread-safe. The device thread may set only attributes that are times. The event loop reads a time
     only after the device thread has set the time.
@@ -95,11 +96,11 @@ class RequestRecord:
         self.started_ns = time_ns()
         """Time at which the request started, in nanoseconds since 1970."""
         self.status = ""
-        """HTTP status code or name of the gRPC status."""
+        """HTTP status code of the response, or name of the gRPC status."""
         self.outcome = OK
         self.error: str | None = None
         self.completed = False
-        """Whether the last frame was sent.
+        """Whether the last frame of the latent stream was sent.
 
         If the client disconnects after the last frame was sent, the request does not count as cancelled.
         """
@@ -130,8 +131,8 @@ class RequestRecord:
         self.batch_size = 0
         """Size of the batch in which the last generation of the request was sampled.
 
-        The size is 0 before the model starts to work. The size of the batch is also 0 if another process runs the model
-        and does not report the size.
+        The size is 0 before the model starts to work for this request. The size of the batch is also 0 if another
+        process runs the model and does not report the size.
         """
         self.sampling_s = 0.0
         self.encode_s = 0.0
@@ -210,7 +211,7 @@ class RequestRecord:
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
-        """Return the seconds from the start of the request to `time`, or None without `time`."""
+        """Return the seconds from the start of the request to the time `time`, or None if `time` is None."""
         return None if time is None else time - self.started_at
 
     @property

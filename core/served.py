@@ -27,7 +27,7 @@ from core.working_memory import NO_MEMORY, JobMemory
 
 @dataclass(frozen=True, slots=True)
 class ModelInstance:
-    """A served model: its description, its latent-space map, its engine, and the name of the device that it runs on.
+    """A served model: the description, latent-space map and engine, and the name of the device that runs the model.
 
     The attribute `engine` is None if the server only decodes and encodes.
     """

@@ -1,4 +1,4 @@
-"""Detection of the variables that Kubernetes sets for each Service of a namespace (service links).
+"""Detection of the environment variables that Kubernetes sets for each Service in a namespace (service links).
 
 For a Service named `codec`, a pod gets variables such as CODEC_PORT=tcp://10.96.0.10:8080, CODEC_SERVICE_HOST and
 CODEC_PORT_8080_TCP_ADDR. The variables of service links are not settings.

@@ -1,4 +1,4 @@
-"""Declaration of the fields of settings models."""
+"""Functions that declare the fields of settings classes."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ PREFIX = "CODEC_"
 
 
 def setting(panel: str, default: Any, description: str, **constraints: Any) -> Any:
-    """Return a field of a settings model. `panel` is the heading under which --help lists the flag of the field."""
+    """Return a field of a settings class (a Pydantic model).
+
+    `panel` is the heading under which --help lists the flag of the field.
+    """
     return Field(default, description=description, json_schema_extra={"panel": panel}, **constraints)
 
 

@@ -1,4 +1,7 @@
-"""Server settings, read from CODEC_* variables and from command-line flags of the same names. Flags take precedence."""
+"""Server settings, which are read from CODEC_* environment variables and from command-line flags of the same names.
+
+Flags take precedence.
+"""
 
 import os
 from collections.abc import Mapping
@@ -52,7 +55,10 @@ class Settings(
     JobSettings,
     LoraSettings,
 ):
-    """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
+    """All settings of a server, with default values.
+
+    Each setting is set by the environment variable CODEC_<NAME> or by the command-line flag --<name>.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True

@@ -27,7 +27,8 @@ def require_accepted_steps(
 ) -> None:
     """Check that `mode` of `model` can run `steps` steps with `strength` and the scheduler with the name `scheduler`.
 
-    For a mode without strength, `strength` has the value None. The model's own scheduler has the name None.
+    For a mode without strength, `strength` has the value None. If `scheduler` is None, the model's own scheduler must
+    be able to run the steps.
 
     Raises InvalidRequest if the steps cannot be run. If the strength is so small that no step runs, the error names the
     field `strength`. For any other reason, the error names the field `steps` and the accepted numbers of steps.

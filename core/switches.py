@@ -80,9 +80,9 @@ FAST_DEFAULTS: Mapping[str, Any] = {
 def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
-    In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings if a switch or a batch size above 1 is set in reference mode. The error names the setting. Raises
-    InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
+    In reference mode, `dtype` is not a switch, because the reference images are generated with the dtype in `settings`.
+    Raises InvalidSettings if a switch or a batch size above 1 is set in reference mode. The error names the setting.
+    Raises InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if given["batch_size"] == 1:

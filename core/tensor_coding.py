@@ -31,7 +31,7 @@ class TensorDecodeRequest:
 
 
 async def decode_tensor(service: LatentService, request: TensorDecodeRequest, job: Job) -> TensorData:
-    """Admit a job that decodes latents, run the job, and return the pixels. Raises a CodecError on failure."""
+    """Admit a job that decodes latents, run the job, and return the pixels. Raises a CodecError if the job fails."""
     latents = request.latents
     modality = modality_of_shape(latents.shape)
     served = service.models.with_vae(None, modality, request.model)
@@ -53,7 +53,7 @@ async def encode_tensor(
 ) -> TensorData:
     """Admit a job that encodes an image or pixels, run the job, and return the latents.
 
-    Raises a CodecError on failure.
+    Raises a CodecError if the job fails.
     """
     modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
     served = service.models.with_vae(None, modality, model)
@@ -97,7 +97,7 @@ def _require_shape(tensor: TensorData, channels: int, info: ModelInfo) -> None:
 
 
 def _cost(width: int, height: int, num_frames: int, info: ModelInfo) -> int:
-    """Return the cost of a job, which is the product of the numbers of pixels, latent frames and steps.
+    """Return the cost of a job: the product of the numbers of pixels, latent frames and steps.
 
     Raises InvalidRequest if the image or video has too many pixels.
     """

@@ -61,7 +61,7 @@ class TensorVae(Protocol):
     async def decode_tensor(
         self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
     ) -> TensorData:
-        """Decode latents [B, C, h, w] or [1, C, F, h, w] to pixels. Raises a CodecError on failure."""
+        """Decode latents [B, C, h, w] or [1, C, F, h, w] to pixels. Raises a CodecError if decoding fails."""
 
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
         """Encode an image file or pixels to latents.
@@ -69,7 +69,8 @@ class TensorVae(Protocol):
         Pixels have values in [-1, 1] and the shape [B, 3, H, W], or [1, 3, F, H, W] for a video.
 
         The result is the mode (the most probable value) of the VAE's latent distribution, so the result is
-        deterministic. Raises InvalidRequest if the image file is broken, and another CodecError on any other failure.
+        deterministic. Raises InvalidRequest if the image file is broken, and another CodecError if encoding fails for
+        another reason.
         """
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Contents of the PEM files with a certificate chain, its private key, and the client certificate authority."""
+    """Contents of the PEM files: the certificate chain, the private key, and the certificate authority of clients."""
 
     chain: bytes
     key: bytes
@@ -81,7 +81,7 @@ class ServerTls:
 
 
 def read_server_tls(settings: AccessSettings) -> ServerTls | None:
-    """Return the TLS certificates that `settings` name, or None if the servers do not use TLS.
+    """Return the TLS certificates that are configured in `settings`, or None if the servers do not use TLS.
 
     Raises InvalidSettings if a file is not valid, or if TLS is configured without a certificate or without a key.
     """

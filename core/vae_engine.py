@@ -22,7 +22,7 @@ class VaeEngine(Protocol):
 
         In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
         chunks of any size that together form one file. Closing the iterator cancels `job`. A cancelled engine stops
-        after the current frame. Raises a CodecError on failure.
+        after the current frame. Raises a CodecError if decoding fails.
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
@@ -31,6 +31,6 @@ class VaeEngine(Protocol):
         The latent frames are encoded from the file in the plan.
 
         The same plan always results in the same frames. Closing the iterator cancels `job`. Raises InvalidRequest if
-        the file is broken. Raises another CodecError on any other failure. Errors can also be raised after the event
-        `Started` was yielded.
+        the file is broken. Raises another CodecError if encoding fails for another reason. Errors can also be raised
+        after the event `Started` was yielded.
         """

@@ -54,7 +54,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
 
 @dataclass(slots=True, eq=False)
 class BatchMember:
-    """One generation of a batch, with its plan, its decoded inputs, and the listeners of its steps and previews.
+    """One generation of a batch, with the plan, the decoded inputs, and the listeners for steps and previews.
 
     If the generation fails or is cancelled, the member leaves the batch early, and `on_leave` is called with the error.
     `error` is the error with which the member left the batch, or None while the member is in the batch.
@@ -79,9 +79,9 @@ class BatchMember:
 class Batch:
     """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
 
-    If rows cannot be removed from the tensors of `variant` between two steps, a member that leaves keeps its row. The
-    result of a member that has left is discarded. The pipeline must receive the list `generators` and not a copy,
-    because the list changes when rows are removed.
+    If rows cannot be removed from the tensors of `variant` between two steps, the row of a member that leaves the batch
+    is kept. The result of a member that has left the batch is discarded. The pipeline must receive the list
+    `generators` and not a copy, because the list changes when rows are removed.
     """
 
     def __init__(
@@ -117,7 +117,10 @@ class Batch:
 
     @property
     def callback_inputs(self) -> list[str]:
-        """The names of the tensors that `without_left` needs, for the argument callback_on_step_end_tensor_inputs."""
+        """The names of the tensors that `without_left` needs.
+
+        The names are passed to the pipeline as the argument `callback_on_step_end_tensor_inputs`.
+        """
         return ["latents", *self._tensors] if self._removes_rows else ["latents"]
 
     def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +149,7 @@ class Batch:
 
 
 def _select(tensor: Tensor, keep: list[int], rows: int) -> Tensor:
-    """Return the rows `keep` of `tensor`.
+    """Return the rows of `tensor` that have the indices `keep`.
 
     With classifier-free guidance, a tensor has two parts with `rows` rows each.
     """
@@ -164,8 +167,8 @@ def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generator
 
     `each` contains one dictionary of arguments for each member.
 
-    An argument whose values differ between members becomes a list. Input latents of the shape [1, C, h, w] and
-    embeddings of prompts are concatenated to one tensor.
+    An argument that may differ between members becomes a list of the values of all members. An argument that is a
+    tensor, such as input latents or embeddings of prompts, is concatenated along the first axis.
     """
     merged = dict(each[0])
     names = (*(family.arguments.get(field) for field in _FIELDS_OF_A_ROW), *EMBEDDING_ARGUMENTS)

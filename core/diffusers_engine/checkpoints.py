@@ -13,8 +13,8 @@ from core.engine import Job
 def stop_if_cancelled(*jobs: Job) -> None:
     """Raise the cancellation error of the first job if all `jobs` were cancelled.
 
-    If at least one job was not cancelled, record that the device has made progress. If there are several jobs, `jobs`
-    are the jobs of one batch.
+    If at least one job was not cancelled, record that the device has made progress. Several `jobs` must be the jobs of
+    one batch.
     """
     reasons = [job.reason for job in jobs]
     if reasons[0] is not None and None not in reasons:
@@ -28,7 +28,7 @@ def checkpoints(module: Any, *jobs: Job) -> Iterator[None]:
 
     A block is an item of a torch.nn.ModuleList in `module`. A decoder runs its blocks for every frame, tile or chunk.
     In a transformer with FreeNoise, the attention is also a block, and the attention runs for every window. A compiled
-    module has no checkpoints, because hooks would cause it to be compiled again.
+    module has no checkpoints, because hooks would cause the module to be compiled again.
     """
 
     def stop(*_arguments: object) -> None:

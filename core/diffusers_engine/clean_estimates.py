@@ -20,7 +20,10 @@ called only before the listener returns.
 """
 
 _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
-"""Function of (scheduler after a step, arguments of the step by name, result of the step) that returns the estimate."""
+"""Function of (scheduler after a step, arguments of the step by name, result of the step).
+
+The result is the clean estimate.
+"""
 
 
 def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Tensor:
@@ -49,7 +52,7 @@ def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> 
 
 
 def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the clean estimate for a scheduler whose noise level at a timestep is a cumulative product of alphas."""
+    """Return the clean estimate for a scheduler with one cumulative product of alphas for each timestep."""
     alpha_squared = scheduler.alphas_cumprod[int(arguments["timestep"])]
     return _unmix(scheduler, arguments, alpha_squared**0.5, (1 - alpha_squared) ** 0.5)
 
@@ -57,8 +60,8 @@ def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> 
 def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
     """Return the clean estimate x0, given the model's output and the sample x = alpha * x0 + sigma * noise.
 
-    This parametrization is described in arXiv 2202.00512. The prediction type of the scheduler determines whether the
-    output is x0, the noise or the velocity.
+    The description of a sample by `alpha` and `sigma` follows arXiv 2202.00512. The prediction type of the scheduler
+    determines whether the model's output is x0, the noise or the velocity.
     """
     sample, output = arguments["sample"].float(), arguments["model_output"].float()
     match scheduler.config.prediction_type:

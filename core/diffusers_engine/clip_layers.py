@@ -1,4 +1,4 @@
-"""Support for the argument `clip_skip` of pipelines with newer versions of transformers."""
+"""Support for the pipeline argument `clip_skip` with version 5 or later of the package transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import Any
 def with_text_model(pipeline: Any) -> Iterator[None]:
     """Add a missing attribute `text_model` to the text encoder of `pipeline` in the `with` block.
 
-    With `clip_skip`, the classes of Stable Diffusion 1 apply `text_encoder.text_model.final_layer_norm`. Since
+    With `clip_skip`, the pipeline classes of Stable Diffusion 1 apply `text_encoder.text_model.final_layer_norm`. Since
     transformers 5, the layers of a CLIPTextModel are attributes of the CLIPTextModel itself.
     """
     encoder = getattr(pipeline, "text_encoder", None)

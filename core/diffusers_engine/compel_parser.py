@@ -1,4 +1,4 @@
-"""Parser of prompts in the syntax of compel, with a bound on its time."""
+"""Parser with limited running time for prompts in the syntax of the package compel."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -26,7 +26,7 @@ class _TooManyMatches(Exception):
 
 
 class _BoundedParser:
-    """The parser of the package compel, which stops after MAX_MATCHES matches."""
+    """A subclass of compel's parser that stops after MAX_MATCHES matches."""
 
     def __init__(self) -> None:
         import pyparsing  # noqa: PLC0415 - only needed with the extra `weighting`
@@ -45,7 +45,10 @@ class _BoundedParser:
         self._lock = Lock()
 
     def parse(self, text: str) -> "Conjunction":
-        """Return the parts of the prompt `text`. Raises _TooManyMatches, or the exceptions of the package compel."""
+        """Return the parts of the prompt `text`.
+
+        If `text` cannot be parsed, raises _TooManyMatches or an exception of the package compel.
+        """
         with self._lock:
             self._matches = 0
             return self._parser.parse_conjunction(text)

@@ -32,9 +32,9 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
 
     The compiled code is stored in the folder `cache`, so that the next start of the server takes only seconds. Images
     of other sizes are generated without compiled code. Batches whose size is neither 1 nor `batch_size` also run
-    without compiled code. Because nothing is compiled later, no request waits for a compiler, and the response to a
-    request does not depend on earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this
-    function on the device thread.
+    without compiled code. Nothing is compiled after the start of the server. Therefore no request waits for a compiler,
+    and the response to a request does not depend on earlier requests. If the switch `compile` of `model` is off,
+    nothing is done. Call this function on the device thread.
     """
     if model.switches.compile == "none":
         return

@@ -24,8 +24,9 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
 
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
     of the model's pipeline, but its denoisers have no weights and its text encoders are missing. Only the weights of
-    the VAE are downloaded and read. Raises ModelLoadError if the pipeline class is unknown or the variant does not
-    exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE cannot be loaded.
+    the VAE are downloaded and read. Raises ModelLoadError if the pipeline class is unknown or the variant of the
+    weights does not exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE
+    cannot be loaded.
     """
     location = locate_model(source)
     path = Path(location)
@@ -81,7 +82,7 @@ def _component_classes(index: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _download(repository: str) -> Path:
-    """Download the needed files of a repository with a pipeline or a VAE, and return the folder with the files."""
+    """Download the configuration and the VAE from `repository`, and return the folder with the downloaded files."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
 
     files = [INDEX, CONFIG, *(f"{name}/*" for name in (_VAE, _SCHEDULER)), *(f"{name}/{CONFIG}" for name in DENOISERS)]

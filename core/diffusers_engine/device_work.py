@@ -11,7 +11,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def run_on_device(thread: DeviceThread, job: Job, work: Callable[[], ResultT]) -> ResultT:
-    """Run `work` on the device thread and return its result. `job` stays active until `work` has ended."""
+    """Run `work` on the device thread and return the result of `work`. `job` stays active until `work` has ended."""
     submitted = thread.submit_for(job.record.client, work)
     job.occupy(submitted)
     return await asyncio.wrap_future(submitted)

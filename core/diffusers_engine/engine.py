@@ -50,7 +50,7 @@ class DiffusersEngine:
     Jobs run one at a time, unless `limits` allow batches. In a batch, jobs with the same batch_key are sampled
     together.
 
-    The clients are served in turn.
+    If several clients have queued jobs, the engine runs one job of each client in turn.
 
     The device thread sends only a limited number of results for each job. The device thread first sends the event
     Started, and then previews. If `job.reports_steps` is set, the device thread also sends an event Step for each
@@ -194,8 +194,8 @@ def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) 
     """Run a generation of `plan` as warm-up, and measure the memory that generations need.
 
     Return a memory model that is fitted to the measured memory of `plan` and of the larger plan `wide_plan`. Return
-    None if the memory cannot be measured. Call this function on the device thread. Raises the errors of `warm_up` for
-    `plan`.
+    None if the memory cannot be measured. Call this function on the device thread. Raises the errors of `warm_up` if
+    the generation of `plan` fails.
     """
     if not can_measure(model):
         warm_up(model, plan)

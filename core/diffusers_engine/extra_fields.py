@@ -1,6 +1,6 @@
 """The extra parameters that a pipeline accepts.
 
-The extra parameters follow from the call signature of the pipeline and from the family table.
+The module determines the extra parameters from the call signature of the pipeline and from the family table.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,15 +14,18 @@ from core.extra_field import ExtraField
 
 _MAX_SCALE = 100.0
 _MIN_TOKENS = 8
-"""Smallest `max_sequence_length`. Tokenizers need a few tokens for the start and the end of a text."""
+"""Smallest `max_sequence_length`.
+
+With fewer tokens, the start and end tokens would leave almost no space for a text.
+"""
 
 
 def extra_fields(pipeline: Any, family: Family, *, has_step_cache: bool) -> tuple[ExtraField, ...]:
     """Return the extra parameters that `pipeline` accepts.
 
-    A parameter is accepted if it is an argument of the pipeline's `__call__` and has an effect. `has_step_cache` is
-    whether a step cache is enabled. Step caches store the state of one pass of the model per step, so no parameter may
-    add a second pass.
+    A parameter is accepted if it is an argument of the pipeline's `__call__` and has an effect. `has_step_cache` states
+    whether a step cache is enabled. With a step cache, parameters that add a second pass of the model per step are not
+    accepted, because the cache stores the state of one pass.
     """
     return tuple(_accepted(pipeline, family, has_step_cache=has_step_cache))
 

@@ -1,4 +1,7 @@
-"""Check for packages of the extra `speed`, which only some switches of fast mode need."""
+"""Check that the packages of the optional extra `speed` are installed.
+
+Only some switches of fast mode need these packages.
+"""
 
 import importlib.util
 

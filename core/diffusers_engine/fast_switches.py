@@ -28,7 +28,7 @@ def denoisers_of(pipeline: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A loaded pipeline. The functions in _CHECKS decide whether this pipeline supports a switch."""
+    """A loaded pipeline. The functions in _CHECKS decide whether the pipeline supports a switch of fast mode."""
 
     source: ModelSource
     pipeline: Any
@@ -84,7 +84,7 @@ def place(pipeline: Any, switches: Switches, device: Device) -> None:
     """Move `pipeline` to `device`, and convert the memory format of the components.
 
     Call this function before other pipelines are built from the components of `pipeline`. Components that are moved or
-    converted later would no longer be shared.
+    converted later would no longer be shared by several pipelines.
     """
     target = device.torch_device
     if switches.offload == "none":

@@ -123,8 +123,8 @@ class GenerationRun:
     def _end_with(self, result: Result) -> None:
         """Complete the future, then send the last result.
 
-        When the last result wakes the event loop, the two threads compete for the interpreter lock. Therefore as little
-        as possible is left to do on this thread.
+        When the last result wakes the event loop, the event loop and the device thread compete for the interpreter
+        lock. Therefore the device thread does as little as possible after sending the last result.
         """
         if not self.future.done():
             self.future.set_result(None)

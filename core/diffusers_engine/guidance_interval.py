@@ -23,7 +23,10 @@ def with_guidance_interval(
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}
-    """Dictionary of tensors with both halves by name. The dictionary is empty if the request does not use guidance."""
+    """Tensors with both halves, as a dictionary by name.
+
+    The dictionary `complete` is empty if the request does not use guidance.
+    """
     scales: list[float] = []
 
     def after_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
     """Yield whether only cached files of `repository` may be used.
 
     Only cached files may be used if offline mode is on or the hub does not respond. If only cached files may be used,
-    an OSError in the `with` block is replaced with a HubError whose message contains `remedy`. An OSError is also
-    replaced with a HubError if the hub does not find the repository.
+    an OSError in the `with` block is replaced with a HubError. The message of the HubError contains `remedy`. The
+    OSError is also replaced with a HubError if the hub does not find the repository.
     """
     reason = _unavailable()
     if reason is not None:

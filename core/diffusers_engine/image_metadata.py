@@ -1,8 +1,8 @@
 """Removal of metadata from image files, and reading of the EXIF orientation in the metadata.
 
-Pillow parses some metadata when it opens a file. If the parsed metadata are broken, Pillow does not decode the pixels.
-The server decodes the pixels from a copy of the file without metadata, because images with broken metadata must be
-accepted.
+Pillow parses some metadata when Pillow opens an image file. If the parsed metadata are broken, Pillow does not decode
+the pixels. The server decodes the pixels from a copy of the file without metadata, because images with broken metadata
+must be accepted.
 """
 
 import io
@@ -31,7 +31,10 @@ _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 
 
 def without_metadata(file: InputImage) -> bytes:
-    """Return a copy of `file` with only the data that determine its pixels. Bytes that cannot be parsed are kept."""
+    """Return a copy of `file` with only the data that determine the pixels.
+
+    Bytes of `file` that cannot be parsed are kept in the copy.
+    """
     return _FILTERS[file.format](file.data, False)
 
 

@@ -1,4 +1,4 @@
-"""The processor of Qwen2-VL without its video processor, which requires torchvision.
+"""The processor of Qwen2-VL without the part for videos, because only this part requires torchvision.
 
 Pipelines pass only texts and images to the processor.
 """

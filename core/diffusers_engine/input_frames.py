@@ -11,7 +11,7 @@ from core.input_image import InputImage
 
 
 def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
-    """Return the image or the video frames in the plan's file as RGB pixels, uint8 [num_frames, height, width, 3].
+    """Return the image or the video frames in the file of `plan` as RGB pixels, uint8 [num_frames, height, width, 3].
 
     The frames are scaled until they cover the size of the plan, and then cropped around their centre. Raises
     InvalidRequest if the file is broken or contains fewer frames than its header states.

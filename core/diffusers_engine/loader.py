@@ -214,7 +214,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield those pipelines of the model that can be used with the components for the server role `source.role`."""
+    """Yield the pipelines of the model that the server can use in its role `source.role`."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return
@@ -286,7 +286,10 @@ def _from_factory(factory: str) -> Any:
 
 
 def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource, no_loras: str | None) -> ModelInfo:
-    """Return the description of a model. `no_loras` is the result of no_loras_reason for this model."""
+    """Return the description of the model `source` for clients.
+
+    `no_loras` is the result of no_loras_reason for this model.
+    """
     name = source.name or str(source.factory)
     if source.name is not None:
         path = Path(locate_model(source))

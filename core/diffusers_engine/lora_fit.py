@@ -17,8 +17,8 @@ _SHOWN_KEYS = 3
 def recorded_keys(pipeline: Any, check: Callable[[Mapping[str, Any]], object] | None = None) -> Iterator[list[str]]:
     """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
 
-    The recorded keys have the form "<component>.<module>.lora_A.weight"; diffusers converts the keys in the file to
-    this form. `check` is called with the converted weights, by key, before any of them is loaded.
+    The recorded keys have the form "<component>.<module>.lora_A.weight". The library diffusers converts the keys in the
+    file to this form. Before any weight is loaded, `check` is called with a dictionary of the converted weights by key.
     """
     keys: list[str] = []
     read = pipeline.lora_state_dict
@@ -59,13 +59,14 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
 
 
 def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
-    """Check that `pipeline` can load the LoRA weights `weights` without changing other weights of its components.
+    """Check that `pipeline` can load the LoRA weights `weights` without changing other weights of the pipeline.
 
-    diffusers replaces layers of a transformer if the LoRA weights have more input or output features than a layer,
-    replaces the norms of a transformer, and fuses projections for LoKr weights. None of this can be undone.
+    For some LoRA weights, diffusers makes changes that cannot be undone. Layers of a transformer are replaced if the
+    LoRA weights have more input or output features than the layer. Weights for norms replace the norms of a
+    transformer. Projections are fused for LoKr weights.
 
-    Raises ModelLoadError if diffusers would change other weights, if the shape of LoRA weights does not match their
-    layer, or if the model has none of the layers.
+    Raises ModelLoadError if diffusers would change other weights. Also raises ModelLoadError if the shape of LoRA
+    weights does not match the layer, or if the model has none of the layers.
     """
     missing = []
     for key, weight in weights.items():
@@ -90,7 +91,7 @@ def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
 
 
 _SIDES = {"A.weight": (1, "input"), "B.weight": (0, "output")}
-"""The axis of the features of the layer, and their kind, for the two weights of a LoRA."""
+"""Axis and kind of the layer's features, as a dictionary by the name of the LoRA weight."""
 
 
 def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:

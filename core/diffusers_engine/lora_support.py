@@ -1,4 +1,4 @@
-"""Whether the pipelines of a model support LoRA weights in requests."""
+"""Check whether the pipelines of a model support LoRA weights in requests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _UNSUPPORTED_SWITCHES = ("compile", "fused_qkv", "step_cache", "quantization", "
 
 
 def no_loras_reason(source: ModelSource, variants: Sequence[PipelineVariant], switches: Switches) -> str | None:
-    """Return the reason why requests must not contain LoRA weights, or None if they may.
+    """Return the reason why requests must not contain LoRA weights, or None if requests may contain LoRA weights.
 
     Raises InvalidSettings if the directory of the LoRA files does not exist.
     """

@@ -28,9 +28,10 @@ class LoraSource:
 
 
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
-    """Return the LoRA weights that a setting of the form "path:scale,path,..." names.
+    """Return the LoRA weights in the value `setting`, which has the form "path:scale,path,...".
 
-    The default scale is 1. Raises InvalidSettings if a scale is not a finite number.
+    The scale of LoRA weights without a scale in the setting is 1. Raises InvalidSettings if a scale is not a finite
+    number.
     """
     return tuple(_parse_lora(entry.strip()) for entry in (setting or "").split(",") if entry.strip())
 

@@ -53,7 +53,7 @@ def measure_peak(device: torch.device) -> Iterator[Peak]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counter of the bytes in storages that operations create.
+    """Counter of the bytes in the tensor storages that torch operations create.
 
     The bytes of a storage are counted until the storage is freed.
     """
@@ -65,7 +65,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation `func` and count the storages of its results."""
+        """Run the torch operation `func` and count the bytes in the storages of the resulting tensors."""
         inputs = _tensors((args, kwargs))
         for tensor in inputs:
             self._add(tensor, is_new=False)  # it existed before the measurement if it is not known

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A pipeline in a local directory with the layout that `save_pretrained` writes."""
+    """The files of a pipeline in a local directory. The directory has the layout that `save_pretrained` writes."""
 
     folder: Path
     variant: str | None
@@ -66,7 +66,7 @@ def fetch_model(source: ModelSource) -> ModelFiles:
 
 
 def replaced_denoisers(source: ModelSource, index: Iterable[str]) -> list[str]:
-    """Return the names of the components in `index` whose weights are in the GGUF file of `source`."""
+    """Return the names of those components in `index` that take their weights from the GGUF file of `source`."""
     names = [name for name in DENOISERS if name in index]
     return names[:1] if source.switches.gguf is not None else []
 

@@ -23,10 +23,10 @@ Embeddings: TypeAlias = "Tensor | tuple[Any, ...] | list[Any] | None"
 class PromptCache:
     """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
-    Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights of the text encoders. The
-    weights of the text encoders change only with the LoRA weights of a request. The attribute `weights` identifies
-    these LoRA weights. The cache returns copies, so that a pipeline cannot change the cached tensors. Use the cache
-    only on the device thread.
+    Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights of the text encoders.
+    Only the LoRA weights of a request change the weights of the text encoders. The attribute `weights` identifies these
+    LoRA weights. The cache returns copies, so that a pipeline cannot change the cached tensors. Use the cache only on
+    the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:

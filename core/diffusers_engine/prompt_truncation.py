@@ -18,7 +18,7 @@ _MAX_ADDED_TOKENS = 8
 
 
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
-    """Return a truncation for each prompt field of `plan` and each text encoder that drops tokens of this field.
+    """Return one truncation for each pair of a prompt field and a text encoder that drops tokens of the field.
 
     Each truncation is also logged. Prompts whose syntax is not plain text, such as prompts with weights, are never
     truncated. Call this function only on the device thread.
@@ -85,7 +85,7 @@ def has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
 
 
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
-    """Return the number of tokens of `text` minus `limit`. A result of at most 0 means that the text is not too long.
+    """Return the number of tokens of `text` minus `limit`. A result of 0 or less means that `text` is not too long.
 
     A short ASCII text is not tokenized, because an ASCII character results in at most one token. A character that is
     not ASCII can result in several tokens.

@@ -1,4 +1,7 @@
-"""Decoding of sampled latents to pixels. A client that decodes the raw stream gets identical pixels."""
+"""Decoding of sampled latents to pixels.
+
+A client that decodes the latent stream gets pixels that are identical to the pixels of the server.
+"""
 
 from torch import Tensor
 
@@ -17,8 +20,8 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 
     Call this function only on the device thread.
 
-    The latents are first cast to the dtype of the stream. The server casts the latents so that the rendered pixels
-    equal the pixels that a client decodes. Raises `job.reason` if the job was cancelled. Raises InvalidLatents if the
+    The latents are first cast to the dtype of the stream. Because of the cast, the rendered pixels equal the pixels
+    that a client decodes from the stream. Raises `job.reason` if the job was cancelled. Raises InvalidLatents if the
     latents contain NaN or Inf, and OutOfMemory if the device has too little memory.
     """
     stop_if_cancelled(job)

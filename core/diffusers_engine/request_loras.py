@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """LoRA weights that are loaded into the components of `pipeline`, as the PEFT adapter `name`."""
+    """LoRA weights that are loaded into the components of `pipeline`. The PEFT adapter has the name `name`."""
 
     name: str
     pipeline: Any
@@ -36,16 +36,16 @@ class _Adapter:
 
 
 _Key = tuple[tuple[int, ...], LoraFile]
-"""The ids of the components of a pipeline that can have LoRA weights, and the file of the LoRA weights."""
+"""Key of an adapter: the ids of the components that can have LoRA weights, and the file of the LoRA weights."""
 
 
 class RequestLoras:
     """The LoRA weights of requests for one model. Use an object of this class only on the device thread.
 
-    The LoRA weights are PEFT adapters, as diffusers loads them with `load_lora_weights`. They are not merged into the
-    weights of the model. Outside of `applied`, all adapters are disabled, and the layers of the model compute exactly
-    what they compute without adapters. The adapters that were used least recently are deleted before the size of all
-    adapters exceeds the limit of the directory.
+    The LoRA weights are PEFT adapters, as diffusers loads them with `load_lora_weights`. The LoRA weights of a request
+    are not merged into the weights of the model. Outside of a `with` block of the method `applied`, all adapters are
+    disabled. The layers of the model then compute exactly the same values as without adapters. If the adapters would
+    exceed the size limit of the LoRA directory, the least recently used adapters are deleted.
     """
 
     def __init__(self, directory: LoraDirectory, prompts: PromptCache, *, allow_partial: bool = False) -> None:
@@ -54,7 +54,10 @@ class RequestLoras:
         self._allow_partial = allow_partial
         self._adapters: OrderedDict[_Key, _Adapter] = OrderedDict()
         self._pipelines: dict[tuple[int, ...], Any] = {}
-        """One pipeline for each group of components into which LoRA weights were loaded, by the ids of the group."""
+        """A dictionary with one pipeline for each group of components that has loaded LoRA weights.
+
+        The keys are the ids of the components in the group.
+        """
         self._numbers = count()
 
     @property
@@ -72,7 +75,8 @@ class RequestLoras:
         """Apply `loras` to the components of `pipeline` in the `with` block.
 
         `pipeline` is one of the pipelines of the model. Raises InvalidRequest if LoRA weights are missing, broken or
-        too large, or if they do not fit the model. The error names the entry of the request field `loras`.
+        too large, or if they do not fit the model. The InvalidRequest names the entry of the request field `loras` that
+        caused the error.
         """
         files = [self._find(index, lora.name) for index, lora in enumerate(loras)]
         try:
@@ -96,7 +100,7 @@ class RequestLoras:
         return file
 
     def _load_all(self, pipeline: Any, files: Sequence[LoraFile]) -> list[_Adapter]:
-        """Return the adapters of `files`, which are loaded into `pipeline` if they are not loaded yet."""
+        """Load the LoRA weights in `files` into `pipeline`, unless they are already loaded, and return the adapters."""
         components = tuple(id(getattr(pipeline, name, None)) for name in pipeline._lora_loadable_modules)
         self._pipelines.setdefault(components, pipeline)
         needed = {(components, file): index for index, file in enumerate(files)}
@@ -115,7 +119,7 @@ class RequestLoras:
     def _make_room(self, needed: Mapping[_Key, int], more: int) -> None:
         """Delete adapters until there is space for `more` bytes. The adapters with the keys `needed` are not deleted.
 
-        Raises InvalidRequest, after deleting all adapters, if the adapters of the request are too large.
+        If the adapters of the request alone are too large, all adapters are deleted and InvalidRequest is raised.
         """
         limit = self._directory.max_bytes
         for key in [key for key in self._adapters if key not in needed]:
@@ -133,7 +137,10 @@ class RequestLoras:
             )
 
     def _load(self, pipeline: Any, file: LoraFile, index: int) -> _Adapter:
-        """Load `file` into the components of `pipeline`. `index` is the index of its entry in the field `loras`."""
+        """Load `file` into the components of `pipeline`.
+
+        `index` is the index of the LoRA file's entry in the request field `loras`.
+        """
         report_progress()
         name = f"request_{next(self._numbers)}"
         try:
@@ -171,7 +178,7 @@ class RequestLoras:
         log.info("unloaded the LoRA weights %s", key[1].path)
 
     def _remove(self, pipeline: Any, name: str) -> None:
-        """Delete the adapter `name` from the components of `pipeline`, some of which may not have loaded it."""
+        """Delete the adapter `name` from each component of `pipeline` that has loaded the adapter."""
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             pipeline.delete_adapters(name)
         if not self._adapters:

@@ -33,7 +33,7 @@ class ResultQueue(Generic[ItemT]):
                 self._loop.call_soon_threadsafe(self._wake)
 
     async def get(self) -> ItemT:
-        """Wait for the next item and return it. Call this method in the event loop."""
+        """Wait for the next item and return the item. Call this method in the event loop."""
         while not self._items:
             self._reader = self._loop.create_future()
             try:

@@ -140,7 +140,7 @@ def _sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Te
 
 
 def _row_of(tensor: Any, row: int) -> SimpleNamespace:
-    """Return row `row` of the latents `tensor` in an object with the attributes of a pipeline's output."""
+    """Return the row number `row` of the latents `tensor`, as an object with the attributes of a pipeline output."""
     part = tensor[row : row + 1]
     return SimpleNamespace(images=part, frames=part)
 
@@ -157,7 +157,7 @@ def call_pipeline(
 ) -> Any:
     """Call the pipeline for `plan` and return the output of the pipeline. `inputs` is the result of decode_inputs.
 
-    If the plan is for a video and `job` is cancelled, the call stops within a step, because the steps of a video can
+    If `job` is cancelled during the generation of a video, the call stops within a step, because a step of a video can
     take minutes.
     """
     arguments = {**_arguments(variant, plan, inputs, PromptCache()), "output_type": output_type, **callback}

@@ -107,7 +107,7 @@ def _predicts_original_sample(scheduler: Any) -> bool:
 
 
 def _set_timesteps(scheduler: Any, steps: int, family: Family) -> None:
-    """Call `scheduler.set_timesteps` as the pipeline class of `family` does."""
+    """Call `scheduler.set_timesteps` with the same arguments as the pipeline class of `family`."""
     arguments: dict[str, Any] = {}
     config = scheduler.config
     # The shift depends on the size of the image, which does not change whether the call succeeds.

@@ -1,4 +1,4 @@
-"""Loading of a VAE without its pipeline, from a directory with config.json and weights."""
+"""Loading of a VAE that is stored without a pipeline, from a directory with the file config.json and weights."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,10 @@ from core.model import GenerationMode
 
 CONFIG = "config.json"
 _CLASSES = ("AutoencoderKL", "AutoencoderDC")
-"""Classes of VAEs for images. A VAE for videos also needs the configuration of its pipeline."""
+"""Names of the supported VAE classes, all of which are for images.
+
+A VAE for videos is not supported without a pipeline, because the configuration of the pipeline is needed.
+"""
 _DEFAULT_SIDE = 512
 
 

@@ -13,7 +13,10 @@ from core.diffusers_engine.hub import INDEX, hub_access
 from core.diffusers_engine.sources import ModelSource
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model"]
-"""Patterns for the files of a pipeline that are not weights. The patterns also match files in subfolders."""
+"""Patterns that match the configuration files of a pipeline, but not the files with weights.
+
+The patterns also match files in subfolders.
+"""
 
 
 def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Family]:
@@ -22,8 +25,8 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
     The pipeline class and the configuration are read from a pipeline directory next to the file (see
     local_configuration). If there is no pipeline directory next to the file, the class and the configuration are read
     from a hub repository. The library diffusers infers the hub repository from the keys of the checkpoint. Raises
-    ModelLoadError if the pipeline class is not supported. Raises HubError if the hub repository cannot be used. Also
-    raises the errors of diffusers.
+    ModelLoadError if the pipeline class is not supported. Raises HubError if the hub repository cannot be used. Raises
+    the errors of diffusers if the checkpoint cannot be loaded.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -49,8 +52,8 @@ def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
     The first choice for the configuration is the directory that has the name of the file without the suffix. The second
-    choice for the configuration is the directory that contains the file. The directory must contain a pipeline. Weights
-    in the directory of the configuration are not used.
+    choice for the configuration is the directory that contains the file. The directory of the configuration must
+    contain a pipeline. Weights in the directory of the configuration are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 

@@ -14,7 +14,8 @@ FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
 _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
 """Pipeline classes that run the transformer once per step.
 
-FasterCache and PyramidAttentionBroadcast store the state of only one run per step.
+The caches FasterCache and PyramidAttentionBroadcast support only the classes in _ONE_PASS. Both caches store the state
+of only one run per step.
 """
 CACHE_DIT = "cache_dit"
 """Name of the cache from the package cache-dit.
@@ -61,7 +62,7 @@ class StepCache:
     def begin(self, pipeline: Any, steps: int) -> None:
         """Reset the cache. Call this method before `pipeline` generates with `steps` steps.
 
-        The cache must be reset because a cancelled generation does not reset the cache.
+        The method `begin` resets the cache, because a cancelled generation does not reset the cache.
         """
         from diffusers.hooks import HookRegistry  # noqa: PLC0415 - takes seconds
 

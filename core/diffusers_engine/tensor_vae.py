@@ -25,7 +25,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 
 
 class DiffusersTensorVae:
-    """VAE that decodes and encodes tensors on the device thread of the model's engine."""
+    """A VAE interface that decodes and encodes tensors on the device thread of the model's engine."""
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
@@ -86,7 +86,7 @@ class DiffusersTensorVae:
         return values
 
     async def _run(self, variant: PipelineVariant, work: Callable[[], Tensor], job: Job) -> TensorData:
-        """Run `work` on the device thread and return its result."""
+        """Run `work` on the device thread and return the result of `work`."""
 
         def run() -> TensorData:
             stop_if_cancelled(job)

@@ -1,6 +1,6 @@
 """Components of a pipeline without weights.
 
-Components without weights keep their configuration, but use no memory for weights.
+A component without weights keeps its configuration, but uses no memory for weights.
 """
 
 from pathlib import Path

@@ -35,9 +35,10 @@ from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
 BATCH_PIXELS = 2**22
-"""Maximum number of pixels that are decoded before the device thread runs the next job, such as 16 frames of 512x512.
+"""Maximum number of pixels (16 frames of 512x512) that are decoded before the device thread runs the next job.
 
-This number also limits the pixels in memory, except for VAEs that decode all frames of a video together.
+BATCH_PIXELS also limits the number of decoded pixels in memory, except for VAEs that decode all frames of a video
+together.
 """
 CHUNK_BYTES = 256 * 1024
 """Maximum size in bytes of a chunk of an MP4 file."""
@@ -79,7 +80,10 @@ class DiffusersVae:
             job.cancel(client_disconnected())
 
     async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield the header and the frames of the plan's file. See core.vae_engine.VaeEngine."""
+        """Encode the file of `plan`, and yield the header and the frames of the latent stream.
+
+        See core.vae_engine.VaeEngine.
+        """
         try:
             # One file at a time, because a decoded image can be large before it is scaled to the size of the plan.
             async with self._reading:
@@ -142,7 +146,7 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
 
 
 def _require_in_memory(plan: DecodePlan) -> None:
-    """Raise TooLarge if a video whose frames are decoded together has too many pixels."""
+    """Raise TooLarge if the frames of `plan` are decoded together and have too many pixels for the memory."""
     pixels = plan.width * plan.height * plan.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(
@@ -173,7 +177,9 @@ def _decode(
 def _latents(
     frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job, *, together: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the latents [F, C, h, w] of `frames`, all at once if `together` is set, otherwise one frame at a time.
+    """Yield the latents [F, C, h, w] of `frames`.
+
+    If `together` is set, all latents are yielded as one array, otherwise as one array for each frame.
 
     Raises `job.reason` if the job was cancelled.
     """

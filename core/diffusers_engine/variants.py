@@ -57,7 +57,7 @@ class PipelineVariant:
     def _takes_latents_as_image(self) -> bool:
         """Return whether the pipeline accepts latents as its argument `image`.
 
-        A pipeline that accepts latents recognizes the latents by their number of channels.
+        A pipeline that accepts latents as `image` recognizes latents by the number of channels.
         """
         channels: int = self.pipeline.image_processor.config.vae_latent_channels
         return channels == self.family.geometry.channels(self.pipeline)
@@ -109,7 +109,7 @@ def can_add_noise(variant: PipelineVariant, scheduler: Any) -> bool:
 
 
 def _can_inpaint(variant: PipelineVariant) -> bool:
-    """Return False if `variant` is for inpainting and its UNet has an unsupported number of input channels."""
+    """Return False if `variant` is for inpainting with a UNet that has an unsupported number of input channels."""
     unet = getattr(variant.pipeline, "unet", None)
     return not variant.family.mode.mask or unet is None or unet.config.in_channels in _INPAINTING_CHANNELS
 

@@ -17,11 +17,14 @@ from core.diffusers_engine.variants import PipelineVariant
 from core.plan import StreamPlan
 
 MAX_CHUNKS = 8
-"""Maximum number of chunks of a prompt. A chunk has the length of the text encoder, which is 77 tokens for CLIP."""
+"""Maximum number of chunks of a prompt.
+
+A chunk has as many tokens as the text encoder can process at once (77 tokens for CLIP).
+"""
 MAX_ENCODER_RUNS = 64
 """Maximum number of runs of a text encoder for one prompt.
 
-Each chunk needs a run, and one more for each text in the prompt with a weight of less than 1.
+Each chunk needs one run of the text encoder, and one additional run for each text with a weight of less than 1.
 """
 EMBEDDING_ARGUMENTS = (
     "prompt_embeds",
@@ -54,10 +57,10 @@ def _has_clip_encoders(variant: PipelineVariant) -> bool:
 
 
 def check_prompts(variant: PipelineVariant, plan: StreamPlan) -> None:
-    """Parse the prompts of `plan`, if they are weighted. Raises InvalidRequest if they are not valid.
+    """Parse the prompts of `plan` if the prompts have weights. Raises InvalidRequest if a prompt is not valid.
 
-    This function can take seconds for a long prompt. It does not use the text encoders, so that it can be called on
-    any thread.
+    This function can take seconds for a long prompt. The function `check_prompts` does not use the text encoders.
+    Therefore every thread may call this function.
     """
     if plan.prompt_syntax is None:
         return
@@ -76,9 +79,9 @@ def check_prompts(variant: PipelineVariant, plan: StreamPlan) -> None:
 def embedding_arguments(variant: PipelineVariant, plan: StreamPlan, cached: PromptCache) -> dict[str, Tensor]:
     """Return the arguments of the pipeline call that replace the prompts of `plan`.
 
-    The result is empty for plain prompts. The text encoders run, unless the embeddings are in `cached`. Call this
-    function only on the device thread. Raises InvalidRequest if a prompt is not valid, or needs too many chunks or
-    too many runs of a text encoder.
+    For plain prompts, the returned dictionary is empty. The text encoders run, unless the embeddings are in `cached`.
+    Call this function only on the device thread. Raises InvalidRequest if a prompt is not valid, or needs too many
+    chunks or too many runs of a text encoder.
     """
     if plan.prompt_syntax is None:
         return {}
@@ -89,10 +92,10 @@ def embedding_arguments(variant: PipelineVariant, plan: StreamPlan, cached: Prom
 
 
 def _prompts(variant: PipelineVariant, plan: StreamPlan) -> list[tuple[str, str]]:
-    """Return the prompts to encode, as (field, text).
+    """Return a list of (request field, text) with the prompts that must be encoded.
 
-    Without a negative prompt, most pipelines use that of an empty text, and some pipelines of Stable Diffusion XL use
-    zeros, which they create from the embeddings of the prompt.
+    Without a negative prompt, most pipelines use the embeddings of an empty text. Some pipelines of Stable Diffusion XL
+    use embeddings of zeros instead, and create the zeros from the embeddings of the prompt.
     """
     prompts = [("prompt", plan.prompt)]
     uses_zeros = plan.negative_prompt is None and variant.pipeline.config.get("force_zeros_for_empty_prompt", False)
@@ -123,7 +126,9 @@ def _encode(pipeline: Any, prompts: dict[str, str]) -> tuple[Tensor | None, ...]
 
 
 def _require_encodable(field: str, text: str, provider: Any) -> None:
-    """Check the number of chunks and of runs of the text encoder for the prompt `text`. `provider` is that of compel.
+    """Check that the prompt `text` does not need too many chunks or too many runs of the text encoder.
+
+    `provider` is the embeddings provider of the package compel.
 
     Raises InvalidRequest.
     """
@@ -151,8 +156,8 @@ def _require_encodable(field: str, text: str, provider: Any) -> None:
 def _number_of_chunks(field: str, provider: Any, texts: list[str], reduced: list[bool]) -> int:
     """Return the number of chunks of a prompt that consists of `texts`.
 
-    `reduced` contains True for each text with a weight of less than 1. Raises InvalidRequest if compel cannot find
-    such a text in the tokens.
+    `reduced` contains True for each text with a weight of less than 1. Raises InvalidRequest if compel cannot find the
+    tokens of a text with a weight of less than 1.
     """
     size: int = provider.max_token_count
     tokens = provider.get_token_ids(texts, include_start_and_end_markers=False)

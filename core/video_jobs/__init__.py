@@ -1,1 +1,1 @@
-"""Jobs of the videos API: their store on disk, their queue, and the generation of their files."""
+"""Jobs of the videos API: the store on disk, the queue of jobs, and the generation of the video files."""

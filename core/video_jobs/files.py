@@ -35,7 +35,7 @@ class JobFiles:
         return self.folder / f"{self.id}.mp4"
 
     def size(self) -> int:
-        """Return the total size of all files in bytes."""
+        """Return the total size in bytes of all files of the job."""
         return sum(path.stat().st_size for path in self._all())
 
     def write_inputs(self, inputs: Mapping[str, bytes]) -> None:
@@ -81,7 +81,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def replace_flushed(temporary: Path, path: Path) -> None:
-    """Flush the file `temporary` to the disk, and rename it to `path`."""
+    """Flush the file `temporary` to the disk, and rename the file to `path`."""
     with temporary.open("rb") as file:
         _flush(file.fileno())
     temporary.replace(path)

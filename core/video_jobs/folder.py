@@ -13,7 +13,7 @@ from codec_wire.errors import InvalidSettings, OutOfStorage
 def lock_folder(folder: Path) -> IO[str]:
     """Create `folder` if it does not exist, and return a locked file in `folder`. Closing the file releases the lock.
 
-    Raises InvalidSettings if the folder cannot be written or if another process has locked it.
+    Raises InvalidSettings if the folder cannot be written, or if another process has locked the folder.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

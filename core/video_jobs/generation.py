@@ -30,7 +30,7 @@ from core.service import LatentService
 from core.video_jobs.files import JobFiles, replace_flushed, temporary_path
 
 _BYTES_PER_FRAME = 512
-"""Upper limit of the bytes that a frame needs in addition to its latents and its pixels."""
+"""Upper limit of the bytes that a frame in a file needs in addition to the latents or pixels of the frame."""
 _BYTES_PER_FILE = 64 * 1024
 """Upper limit of the bytes of a stream header, or of the tables of a short MP4 file."""
 

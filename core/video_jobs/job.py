@@ -35,10 +35,10 @@ class VideoJob:
     """A stored video job.
 
     `owner` is the name of the API key that created the job, or None if no key was required. `client` is the value by
-    which the limits for one client distinguish clients. `request` is the JSON text of the generation request without
-    its files. Times are in seconds since 1970. `attempts` is the number of times that the job was started. Until a job
-    ends, `size_bytes` is the space that the job reserves. After a job has ended, `size_bytes` is the space that the job
-    occupies.
+    which the limits for one client distinguish clients. `request` is the JSON text of the generation request, without
+    the files of the request. Times are in seconds since 1970. `attempts` is the number of times that the job was
+    started. Until a job ends, `size_bytes` is the space that the job reserves. After a job has ended, `size_bytes` is
+    the space that the job occupies.
     """
 
     id: str

@@ -24,7 +24,7 @@ MAX_RETRY_S = 5.0
 
 @dataclass(slots=True)
 class _Running:
-    """A job that runs, its task, and its progress in percent."""
+    """A running video job, with the asyncio task and the progress in percent."""
 
     job: Job
     task: asyncio.Task[None] | None = None
@@ -34,9 +34,9 @@ class _Running:
 class JobRunner:
     """Runner of the jobs in `store`. The methods of `store` are called on `thread`.
 
-    As many jobs run at the same time as the service has devices. The clients with queued jobs are served in turn. Like
-    a request, a running job counts as an active job of its client. If the server is busy, the job stays queued. A job
-    may run for at most `timeout_s` seconds. The event `ended` is set whenever a job has ended.
+    As many jobs run at the same time as the service has devices. The clients with queued jobs are served in turn. A
+    running video job counts as an active job of the client, like a request. If the server is busy, a video job stays
+    queued. A job may run for at most `timeout_s` seconds. The event `ended` is set whenever a job has ended.
     """
 
     def __init__(self, service: LatentService, store: JobStore, thread: StoreThread, timeout_s: float) -> None:
@@ -101,7 +101,7 @@ class JobRunner:
         return is_serving and len(self._running) < max(1, self._service.admission.devices)
 
     async def _start_next(self) -> bool:
-        """Start the next job. Return False if no job is queued."""
+        """Start the next queued job. Return False if no job is queued."""
         loop = asyncio.get_running_loop()
         self._waiting_until = {client: end for client, end in self._waiting_until.items() if end > loop.time()}
         stored = await self._thread.call(self._store.take_next, tuple(self._waiting_until), self._last_served)
@@ -120,7 +120,7 @@ class JobRunner:
         return True
 
     async def _run(self, stored: VideoJob, running: _Running, record: RequestRecord) -> None:
-        """Run a job and store its outcome."""
+        """Run a job and store the outcome of the job."""
         error: CodecError | None = None
         try:
             map_hash = await self._generate(stored, running, record)
@@ -156,7 +156,7 @@ class JobRunner:
         return map_hash
 
     async def _end_failed(self, stored: VideoJob, error: CodecError) -> None:
-        """Store the failure of a job, or queue the job again if the server is only busy or not ready.
+        """Store that a job failed, or queue the job again if the server was only busy or not ready.
 
         While the disk is full, storing the outcome of the job is tried again and again. If the server stops before the
         outcome is stored, the job runs again after the next start.

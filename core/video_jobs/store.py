@@ -20,7 +20,7 @@ from core.video_jobs.folder import lock_folder, storage_errors
 from core.video_jobs.job import MAX_ATTEMPTS, JobLimits, JobStatus, VideoJob
 
 ROW_BYTES = 2048
-"""Space in bytes that a job occupies in the database in addition to the text of its request."""
+"""Space in bytes that a job occupies in the database, in addition to the text of the request."""
 INTERRUPTED = "interrupted"
 """Error code of a job during which the process was killed several times."""
 
@@ -97,8 +97,8 @@ class JobStore:
     def add(self, job: VideoJob, inputs: Mapping[str, bytes]) -> VideoJob:
         """Store `job` and the files of the request.
 
-        The keys of `inputs` are the names of the request fields. The job reserves `job.size_bytes` bytes for its
-        results.
+        The keys of `inputs` are the names of the request fields. The job reserves `job.size_bytes` bytes for the result
+        files.
 
         Return the stored job. Raises the errors of require_place.
         """
@@ -128,7 +128,7 @@ class JobStore:
         return job
 
     def page(self, owner: str | None, after: str | None, limit: int, *, ascending: bool) -> tuple[list[VideoJob], bool]:
-        """Return up to `limit` jobs of `owner` in the order of their creation, and whether more jobs follow.
+        """Return up to `limit` jobs of `owner` in the order of creation, and whether more jobs follow.
 
         If `after` is not None, the jobs follow the job with the id `after`. Raises InvalidRequest if `owner` has no job
         with the id `after`.
@@ -148,7 +148,7 @@ class JobStore:
             return self.files(job_id).read_inputs()
 
     def delete(self, job_id: str, owner: str | None) -> None:
-        """Delete a job of `owner` and its files. Raises NotFound if the job does not exist."""
+        """Delete a job of `owner` and the files of the job. Raises NotFound if the job does not exist."""
         self.get(job_id, owner)
         with storage_errors():
             self._delete(job_id)
@@ -157,8 +157,8 @@ class JobStore:
     def take_next(self, without: Collection[str], last_served: Mapping[str, int]) -> VideoJob | None:
         """Mark the next queued job as running and return the job. Return None if no job is queued.
 
-        Clients are served in turn. `last_served` contains a number for each client whose jobs were run. The client that
-        was served last has the highest number in `last_served`. Clients in `without` are left out.
+        The clients with queued jobs are served in turn. `last_served` contains a number for each client whose jobs were
+        run. The client that was served last has the highest number in `last_served`. Clients in `without` are left out.
         """
         with storage_errors():
             queued = self._database.first_queued(without)
@@ -172,25 +172,28 @@ class JobStore:
             return self._database.find(job_id)
 
     def requeue(self, job: VideoJob) -> None:
-        """Queue the running `job` again, as if it had not been started."""
+        """Queue the running job `job` again, as if the job had not been started."""
         with storage_errors():
             self._update(job.id, status=JobStatus.QUEUED, attempts=job.attempts - 1)
 
     def complete(self, job: VideoJob, map_hash: str) -> None:
-        """Mark `job` as completed. The files of `job` must exist. If the job was deleted, delete the files."""
+        """Mark `job` as completed.
+
+        The files of `job` must exist. If the job was deleted, the files of the job are deleted.
+        """
         with storage_errors():
             files = self.files(job.id)
             files.delete_inputs()
             self._end(job, JobStatus.COMPLETED, files.size(), map_hash=map_hash)
 
     def fail(self, job: VideoJob, code: str, message: str, field: str | None) -> None:
-        """Mark `job` as failed and delete its files."""
+        """Mark `job` as failed and delete the files of the job."""
         with storage_errors():
             self.files(job.id).delete()
             self._end(job, JobStatus.FAILED, 0, error_code=code, error_message=message, error_field=field)
 
     def delete_expired(self) -> int | None:
-        """Delete the expired jobs and their files.
+        """Delete the expired jobs and the files of these jobs.
 
         Return the time at which the next job expires, or None if no job expires.
         """
@@ -256,7 +259,7 @@ def job_not_found(job_id: str) -> NotFound:
 
 
 def unknown_cursor(after: str) -> InvalidRequest:
-    """Return the error for a list that begins after a job that does not exist."""
+    """Return the error for a request to list the jobs after the job `after` if this job does not exist."""
     return InvalidRequest("after", f"must be the id of a video, got {truncated_repr(after)}")
 
 

@@ -16,7 +16,7 @@ class StoreThread:
         self._executor = ThreadPoolExecutor(1, "video-jobs")
 
     async def call(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Run `function` on the thread, and return its result or raise its exception."""
+        """Run `function` on the thread, and return the result or raise the exception of `function`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*arguments, **options))
 

@@ -22,11 +22,11 @@ from core.video_jobs.store_thread import StoreThread
 log = logging.getLogger(__name__)
 
 SUBFOLDER = "videos"
-"""Folder in CODEC_DATA_DIR that contains the store."""
+"""Name of the folder in CODEC_DATA_DIR that contains the store of video jobs."""
 _MAX_SLEEP_S = 60.0
 """Maximum time in seconds between two checks for expired jobs.
 
-Without such checks, a change of the machine's clock could delay the deletion of expired jobs.
+Without regular checks, a change of the machine's clock could delay the deletion of expired jobs.
 """
 
 
@@ -125,7 +125,7 @@ class VideoJobs:
         return await self._thread.call(self._store.page, owner, after, limit, ascending=ascending)
 
     async def delete(self, job_id: str, owner: str | None) -> None:
-        """Delete a job of `owner` and its files.
+        """Delete a job of `owner` and the files of the job.
 
         A running job is cancelled. Raises NotFound if the job does not exist.
         """
@@ -148,7 +148,7 @@ class VideoJobs:
         return self._store.files(job.id)
 
     async def stop(self) -> None:
-        """Stop the jobs and close the store. Jobs that have not ended are run after the next start."""
+        """Stop the jobs and close the store. Jobs that have not ended are run after the next start of the server."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -160,7 +160,10 @@ class VideoJobs:
             self._temporary.cleanup()
 
     async def _open(self) -> tuple[JobStore, JobRunner]:
-        """Return the store and the runner. If the store is not open, open the store and begin to run its jobs."""
+        """Return the store and the runner.
+
+        If the store is not open, open the store and begin to run the stored jobs.
+        """
         async with self._opening:
             if self._store is None or self._runner is None:
                 folder = self._data_dir or self._temporary_folder()

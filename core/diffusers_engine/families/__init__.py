@@ -1,7 +1,8 @@
 """The table of supported diffusers pipeline classes, with one row for each class.
 
-To support a class, add a row to one of the modules of this package. `Family` in family.py documents the columns.
-tests/test_families.py checks every row against the pixels that the pipeline class itself generates.
+To support a class, add a row to one of the modules of this package. The class `Family` in family.py documents the
+columns of the table. The test file tests/test_families.py compares the result of every row with the pixels that the
+pipeline class itself generates.
 """
 
 from codec_wire.errors import ModelLoadError, truncated_repr

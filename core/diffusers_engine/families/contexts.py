@@ -15,7 +15,7 @@ from core.plan import StreamPlan
 def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """Seed torch's global random generator.
 
-    The pipeline class uses this generator to sample the encoded input image.
+    The pipeline class samples the encoded input image with torch's global random generator.
     """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
@@ -26,7 +26,7 @@ def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """Make HunyuanVideo 1.5 generate in the size of `plan`.
 
-    The pipeline class has no arguments for the width and height.
+    The pipeline class of HunyuanVideo 1.5 has no arguments for the width and height.
     """
     processor = pipeline.video_processor
     processor.calculate_default_height_width = lambda **_arguments: (plan.height, plan.width)
@@ -64,9 +64,9 @@ def resolution_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def resolution_for_edits_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """See resolution_of_plan. Raises InvalidRequest if a prompt is so long that the pipeline would shorten it.
+    """See resolution_of_plan. Raises InvalidRequest if a prompt is too long for the pipeline.
 
-    The pipeline cannot shorten prompts, because the token for the input image is at the end of the prompt.
+    The pipeline must not shorten a prompt, because the token for the input image is at the end of the prompt.
     """
     limit = int(call_defaults(pipeline)["max_sequence_length"])
     processor = pipeline.tokenizer

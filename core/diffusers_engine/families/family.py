@@ -107,7 +107,7 @@ class Family:
     mode: GenerationMode
     """The output modality and the inputs that the class requires."""
     latents: LatentLayout
-    """Function of latent_layouts.py that reads the latents from the output of a call with `output_type="latent"`.
+    """Function in latent_layouts.py that reads the latents from the output of a call with `output_type="latent"`.
 
     The scale of the latents must match the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS.
     """
@@ -126,7 +126,7 @@ class Family:
     The argument of the function is the directory of the model. The keys of the result are the names of the components.
     """
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
-    """Function of (arguments, plan) that returns adapted arguments of the call.
+    """Function of (arguments, plan) that returns the adapted arguments of the pipeline call.
 
     The value is None if the pipeline class needs no adaptation.
     """
@@ -148,20 +148,20 @@ class Family:
     returns (text, limit).
 
     `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
-    `max_sequence_length` is 0 if the class does not have this argument. The value is None if the class follows the rule
-    of most classes (see prompt_truncation).
+    `max_sequence_length` is 0 if the class does not have this argument. The attribute `tokenized` is None if the class
+    passes the prompt to the tokenizer as most classes do (see prompt_truncation).
     """
     max_tokens: Callable[[Any], int] | None = None
-    """Function that returns the largest `max_sequence_length` of a pipeline, or 0 if it cannot be changed.
+    """Function that returns the largest `max_sequence_length` of a pipeline, or 0 if this argument cannot be changed.
 
-    The value is None if the default value of the class is the largest value.
+    The attribute `max_tokens` is None if the largest `max_sequence_length` is the default value of the class.
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""
     previews: bool = True
     """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
     guidance_inputs: tuple[str, ...] | None = None
-    """Names of the callback tensors that contain the unconditional prediction's values in their first half.
+    """Names of the callback tensors. The first half of each tensor contains the values of the unconditional prediction.
 
     The value is None if the class cannot disable classifier-free guidance between two steps. The tuple is empty if the
     class computes the unconditional prediction separately.
@@ -169,7 +169,7 @@ class Family:
     has_callback: bool = True
     """Whether the class reports steps to a callback. If False, the engine reports the steps of the scheduler."""
     legacy_callback: bool = False
-    """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""
+    """Whether the class reports steps by calling `callback(index, timestep, latents)`, as in diffusers before 0.22."""
     uses_guidance_scale: Callable[[Any], bool] = always
     """Function of guidance.py that returns whether a guidance scale changes the latents of a loaded pipeline."""
     uses_negative_prompt: Callable[[Any], bool] = always

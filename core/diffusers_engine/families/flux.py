@@ -38,7 +38,10 @@ def _with_area(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
 
 
 _MAX_ASPECT_RATIO, _MIN_SIDE = 8, 64
-"""Limits of FLUX.2 on reference images, in pixels. An input image has the size of the result."""
+"""Maximum aspect ratio, and minimum side in pixels, that FLUX.2 allows for reference images.
+
+An input image is scaled to the size of the result.
+"""
 
 
 def _with_allowed_reference(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:

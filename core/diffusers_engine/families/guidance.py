@@ -1,7 +1,8 @@
-"""Tests of a loaded pipeline for the use of a guidance scale and of a negative prompt.
+"""Functions that return whether a loaded pipeline uses a guidance scale or a negative prompt.
 
 Whether a pipeline uses a guidance scale or a negative prompt depends on how its model was distilled. The configurations
-of the pipeline's components show how the model was distilled. In the server role "decoder", components can be missing.
+of the pipeline's components show how the model was distilled. In the server role "decoder", components of the pipeline
+can be missing.
 """
 
 from typing import Any

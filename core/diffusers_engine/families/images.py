@@ -23,8 +23,10 @@ CONTROL_TO_IMAGE = GenerationMode(Modality.IMAGE, control_image=True)
 CONTROL_IMAGE_TO_IMAGE = replace(IMAGE_TO_IMAGE, control_image=True)
 
 INPAINTING = replace(IMAGE_TO_IMAGE, mask=True, latents=False)
-"""Mode of inpainting. Input latents are not allowed, because inpainting classes apply the mask to the pixels of an
-image."""
+"""Mode of inpainting.
+
+Input latents are not allowed for inpainting, because inpainting classes apply the mask to the pixels of an image.
+"""
 
 IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
 IMAGE_ARGUMENTS_WITHOUT_SIZE = {

@@ -1,6 +1,6 @@
 """Inference of a row for the family table from the signature of a pipeline class that has no row.
 
-The inferred row is a guess. A model with an inferred row is served only if its decoded latents equal the pixels of its
+An inferred row may be wrong. A model with an inferred row is served only if its decoded latents equal the pixels of its
 pipeline (see pixel_check).
 """
 

@@ -123,7 +123,10 @@ def _ltx2_text(_pipeline: Any, _name: str, _field: str, text: str, max_tokens: i
 
 
 IMAGE_COMPRESSION = {} if importlib.util.find_spec("av") is not None else {"image_crf": 0}
-"""Arguments of LTX-2 with an input image. Without PyAV, the class cannot compress the image as in its training."""
+"""Additional arguments of an LTX-2 pipeline with an input image.
+
+Without the package PyAV, an LTX-2 pipeline cannot compress the input image as in the training of the model.
+"""
 
 # It also generates audio, which is not sent.
 _LTX2 = replace(
