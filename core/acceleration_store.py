@@ -116,7 +116,7 @@ class Accelerations(_Part):
     entries: tuple[Entry, ...] = ()
 
     def find(self, key: AccelerationKey, switches: Sequence[str]) -> AccelerationResult | None:
-        """Return the result of `switches`, or None if the switches were not measured with this key.
+        """Return the result of `switches`, or None if the switches were not measured with the key `key`.
 
         If `switches` were measured only with other batch sizes, return the measured result with the largest distance. A
         result for another batch size can be used because batches change the pixels only by rounding.

@@ -54,7 +54,7 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 
 def normalized_origin(text: str) -> str | None:
-    """Return the origin `text` as browsers send it, in lower case and without a default port.
+    """Return the origin `text` in the form that browsers send: in lower case and without a default port.
 
     The origin has the form SCHEME://HOST[:PORT].
 

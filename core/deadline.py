@@ -1,4 +1,4 @@
-"""A timer that ends all waits of one coroutine at the deadline of its job."""
+"""A timer that ends the waiting of a coroutine at the deadline of a job."""
 
 import asyncio
 from collections.abc import Awaitable

@@ -51,9 +51,9 @@ class DecoderFile:
 def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
     """Return the exported decoder of the map `bundle`, or None if the decoder was not exported.
 
-    The folder of the map is searched in `models_dir` and then in the data of the embedded model. If the map in a folder
-    does not have the hash of `bundle`, the folder is skipped. If the map contains the hash of an ONNX decoder, a
-    decoder file with another hash is logged and ignored. A decoder file that cannot be read is logged and ignored.
+    The folder of the map is looked up first in `models_dir`, and then in the data of the embedded model. If the map in
+    a folder does not have the hash of `bundle`, the folder is skipped. If the map contains the hash of an ONNX decoder,
+    a decoder file with another hash is logged and ignored. A decoder file that cannot be read is logged and ignored.
     """
     for directory in (models_dir, EMBEDDED_MODELS_DIR):
         if directory is None:
@@ -84,6 +84,6 @@ def _read(path: Path, required: str | None) -> DecoderFile | None:
 
 
 def _required_hash(bundle: LatentMapBundle) -> str | None:
-    """Return the hash of the ONNX decoder that the map names, or None if the map does not name an ONNX decoder."""
+    """Return the hash of the ONNX decoder that the map contains, or None if the map contains no ONNX decoder hash."""
     decoder = bundle.latent_map.decoder
     return decoder.weights_hash if decoder is not None and decoder.family == ONNX else None

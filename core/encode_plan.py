@@ -23,7 +23,8 @@ class EncodeRequest:
 
     `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
     latent-space map that the client requires. The VAE returns a distribution of latents. `seed` selects a random sample
-    of this distribution. Without `seed`, the mode (the most probable value) of the distribution is used.
+    from the distribution of latents that the VAE returns. Without `seed`, the mode (the most probable value) of the
+    distribution of latents is used.
     """
 
     file: bytes

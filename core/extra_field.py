@@ -8,7 +8,7 @@ from codec_wire.extra import INTEGER_EXTRAS
 
 @dataclass(frozen=True, slots=True)
 class ExtraField:
-    """An extra parameter that one generation mode of a model accepts, with its bounds and the pipeline's default."""
+    """An extra parameter that a generation mode of a model accepts, with the bounds and the pipeline's default."""
 
     name: str
     """Name of the extra parameter, which is also the name of a field of the class ExtraParameters."""

@@ -9,8 +9,8 @@ from core.model import GenerationMode, ModelInfo
 def require_extra(request: GenerationRequest, model: ModelInfo, mode: GenerationMode) -> None:
     """Check the extra parameters of `request` against `mode` of `model`.
 
-    Raises InvalidRequest if a parameter is not accepted, is out of bounds, or has no effect in this request. The error
-    names the parameter, the received value and the allowed values.
+    Raises InvalidRequest if a parameter is not accepted, is out of bounds, or has no effect in this request. The
+    InvalidRequest names the parameter, the received value and the allowed values.
     """
     if request.extra is None:
         return

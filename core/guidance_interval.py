@@ -20,7 +20,7 @@ class GuidanceInterval:
 
     @classmethod
     def parse(cls, text: str) -> "GuidanceInterval":
-        """Return the intervals in `text`, which matches PATTERN, for example "0-0.5/0.8-1"."""
+        """Return the intervals in `text`, such as "0-0.5/0.8-1". The text must match PATTERN."""
         pairs = (interval.split("-") for interval in text.split("/"))
         return cls(tuple((float(begin), float(end)) for begin, end in pairs))
 

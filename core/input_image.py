@@ -1,4 +1,4 @@
-"""Validation of input images by the headers of their files, without decoding the pixels."""
+"""Validation of input images from the headers of the image files, without decoding the pixels."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from core.orientation import swaps_sides
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of an image file in bytes."""
 MAX_IMAGE_PIXELS = 16 * 1024 * 1024
-"""Maximum number of pixels of an image, which is the number of pixels of a 4096x4096 image.
+"""Maximum number of pixels of an image, equal to an image of 4096x4096 pixels.
 
 A decoded image takes at most 64 MiB.
 """

@@ -1,4 +1,4 @@
-"""Validation of input videos by the boxes of their MP4 files (ISO/IEC 14496-12), without decoding the frames."""
+"""Validation of input videos from the boxes of the MP4 files (ISO/IEC 14496-12), without decoding the frames."""
 
 import struct
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ from codec_wire.errors import NotReady
 
 
 class State(StrEnum):
-    """States of a server, in their usual order. FAILED can follow any state before DRAINING.
+    """States of a server, in the usual order of the states. FAILED can follow any state before DRAINING.
 
     If the device hangs or fails, the state changes from SERVING to RECOVERING. When the device works again, the state
     changes back to SERVING.

@@ -65,7 +65,7 @@ class LoraDirectory:
 def _is_lora(file_name: str) -> bool:
     """Return whether `file_name` has the extension of LoRA files, is not hidden, and can be a name in a request.
 
-    A path is not such a file name.
+    A path cannot be a name in a request.
     """
     is_plain = file_name.isprintable() and "/" not in file_name and "\\" not in file_name
     is_short = len(file_name) <= MAX_NAME_CHARACTERS + len(SUFFIX)

@@ -22,7 +22,7 @@ The file RGB_FILE is not part of the latent-space map.
 CALIBRATED_FILE = "calibrated.sha256"
 """Name of the file that a server writes next to a latent-space map that the server has calibrated.
 
-The file contains the hash of the map.
+The file CALIBRATED_FILE contains the hash of the latent-space map.
 """
 
 

@@ -1,4 +1,4 @@
-"""Description of a loaded model for clients: its names, latent space, sizes and supported inputs."""
+"""Description of a loaded model for clients: the names, latent space, sizes and supported inputs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +84,7 @@ For a mode without strength, the strength is passed as None.
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Name and scale of LoRA weights that were added to a model when it was loaded."""
+    """Name and scale of LoRA weights that were added to a model when the model was loaded."""
 
     name: str
     scale: float
@@ -92,7 +92,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Description of one loaded model: its names, latent space, sizes, limits and supported inputs."""
+    """Description of one loaded model: the names, latent space, sizes, limits and supported inputs."""
 
     name: str
     latent_space: str

@@ -51,8 +51,8 @@ def models_in_latent_space(
     """Return the models with the latent space `latent_space`.
 
     Raises NotFound if no model has this latent space. The message of the error states which latent space to send, and
-    how to start a server with `latent_space`. If `requested_model` is a known model, the message of the error contains
-    the hub id of this model.
+    how to start a server that serves `latent_space`. If `requested_model` is a known model, the message of the error
+    contains the hub id of this model.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

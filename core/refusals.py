@@ -22,7 +22,7 @@ class Refusals:
         self._return_at: dict[str, float] = {}
         """Time from which each client may send another request, in seconds of the monotonic clock.
 
-        The clients are in the order of their rejections.
+        The clients are in the order in which the clients were rejected.
         """
 
     def delay_s(self, client: str, retry_after_s: float) -> float:

@@ -21,7 +21,7 @@ _OPTIONAL_FIELDS = (
 )
 """Pairs of a field of the log line and the RequestRecord attribute that contains the value.
 
-A field is omitted if its value is empty or 0.
+A field with an empty value or the value 0 is omitted.
 """
 
 
@@ -35,7 +35,10 @@ class RequestLine:
     record: RequestRecord
 
     def fields(self) -> dict[str, str | int | float]:
-        """Return the fields of the log line in their order. Fields without a value are omitted."""
+        """Return the fields of the log line in the order in which the line contains the fields.
+
+        Fields without a value are omitted.
+        """
         record = self.record
         fields: dict[str, str | int | float] = {name: getattr(record, name) for name in _REQUIRED_FIELDS}
         for name, attribute in _OPTIONAL_FIELDS:

@@ -19,7 +19,7 @@ _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CL
 def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
     """Return the device, the library versions and the image digest of the process that runs the model.
 
-    A gateway returns the values of its upstream server.
+    A gateway returns the values of the upstream server.
     """
     provenance = service.provenance
     return {

@@ -120,7 +120,7 @@ class ModelInstance:
 
         Without `expected`, nothing is checked.
 
-        Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
+        Raises MapMismatch if the hash of the map differs from `expected`. The MapMismatch contains both hashes.
         """
         if expected not in (None, self.bundle.hash):
             raise MapMismatch(
@@ -280,7 +280,7 @@ class ServedModels:
 
         Without `expected`, nothing is checked.
 
-        Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
+        Raises MapMismatch if the hash of the map differs from `expected`. The MapMismatch contains both hashes.
         """
         self.for_plan(plan).require_map_hash(expected)
 

@@ -32,7 +32,7 @@ _PIXEL_EVENTS = (Pixels, PixelPreview)
 class LatentService:
     """Service that plans, admits and runs generations.
 
-    A stream that fails after it has started ends with an error frame.
+    A stream that fails after the first event ends with an error frame.
 
     `provenance` describes the process that runs the models. This class is not thread-safe: use it only from the event
     loop's thread.
@@ -167,7 +167,7 @@ class LatentService:
 
     @contextmanager
     def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
-        """Admit `job` and add it to the active jobs until the end of the `with` block.
+        """Admit `job` and add `job` to the active jobs until the end of the `with` block.
 
         At the end of the block, the job is cancelled. If the block raised an error, a failure is recorded. The
         cancelled job counts toward the limits of Admission until the device no longer works on the job. Raises the

@@ -10,7 +10,7 @@ from core.model import GenerationMode, ModelInfo
 def require_scheduler(model: ModelInfo, scheduler: str | None) -> None:
     """Check that `model` has the scheduler with the name `scheduler`. The name None selects the model's own scheduler.
 
-    Raises InvalidRequest if `model` does not have the scheduler. The error names the available schedulers.
+    Raises InvalidRequest if `model` does not have the scheduler. The InvalidRequest names the available schedulers.
     """
     if scheduler is None or scheduler in model.schedulers:
         return

@@ -67,7 +67,7 @@ _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if 
 UNBATCHED_STEP_CACHES = ("cache_dit", "first_block")
 """Step caches that decide for a whole batch which blocks to skip.
 
-With a step cache that decides for a whole batch, the generations in a batch would change each other's results.
+With a step cache that decides for a whole batch, one generation in a batch would change the results of the others.
 """
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
@@ -81,8 +81,9 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference images are generated with the dtype in `settings`.
-    Raises InvalidSettings if a switch or a batch size above 1 is set in reference mode. The error names the setting.
-    Raises InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
+    Raises InvalidSettings if a switch or a batch size above 1 is set in reference mode. The InvalidSettings names the
+    setting that is not allowed in reference mode. Raises InvalidSettings if a batch size above 1 is combined with one
+    of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if given["batch_size"] == 1:

@@ -14,7 +14,7 @@ DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 @dataclass(frozen=True, slots=True)
 class TensorData:
-    """A tensor, which consists of little-endian values in C order, a shape, and the name of a torch dtype."""
+    """A tensor that consists of little-endian values in C order, a shape, and the name of a torch dtype."""
 
     data: bytes
     shape: tuple[int, ...]
@@ -43,8 +43,8 @@ class TensorScaling:
     """The factor and the shift with which a VAE scales latents.
 
     Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
-    the latents, then the latents are multiplied by `factor`. If `factor` is not given and `as_pipeline` is set, the
-    decoder scales latents as the model's diffusers pipeline does. The encoder ignores `as_pipeline`.
+    the latents, then the latents are multiplied by `factor`. If `as_pipeline` is set instead of `factor`, the decoder
+    scales latents in the same way as the model's diffusers pipeline. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None

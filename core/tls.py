@@ -21,7 +21,7 @@ class Certificates:
 
 
 class ServerTls:
-    """The certificate of a server, and the certificate authority of its clients if clients need a certificate.
+    """The certificate of a server, and the certificate authority of the clients if clients need a certificate.
 
     `certificates` contains the current certificates. `context` is an ssl context that uses the current certificates for
     every new connection.

@@ -22,7 +22,7 @@ The first delay is FIRST_DELAY_S. Each further delay is twice as long as the pre
 class Watchdog:
     """Watchdog that makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
 
-    The device hangs if it makes no progress for more than `step_timeout_s` seconds. The device fails if
+    A device that makes no progress for more than `step_timeout_s` seconds hangs. The device fails if
     MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an exception if the
     generation fails. The lifecycle reports in two cases that the process is not alive: the device hangs, or a recovery
     takes more than `step_timeout_s` seconds.

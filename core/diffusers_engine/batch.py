@@ -77,7 +77,7 @@ class BatchMember:
 
 
 class Batch:
-    """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
+    """The members and the random generators of a batch, in the order of the rows of the pipeline's tensors.
 
     If rows cannot be removed from the tensors of `variant` between two steps, the row of a member that leaves the batch
     is kept. The result of a member that has left the batch is discarded. The pipeline must receive the list

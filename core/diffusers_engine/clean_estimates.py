@@ -22,7 +22,7 @@ called only before the listener returns.
 _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
 """Function of (scheduler after a step, arguments of the step by name, result of the step).
 
-The result is the clean estimate.
+The function returns the clean estimate.
 """
 
 

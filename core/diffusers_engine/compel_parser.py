@@ -26,7 +26,7 @@ class _TooManyMatches(Exception):
 
 
 class _BoundedParser:
-    """A subclass of compel's parser that stops after MAX_MATCHES matches."""
+    """A wrapper of compel's prompt parser that stops parsing a prompt after MAX_MATCHES matches."""
 
     def __init__(self) -> None:
         import pyparsing  # noqa: PLC0415 - only needed with the extra `weighting`

@@ -23,10 +23,10 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
     """Return (pipeline with the VAE of `source`, family of the pipeline, device). See loader._from_files.
 
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
-    of the model's pipeline, but its denoisers have no weights and its text encoders are missing. Only the weights of
-    the VAE are downloaded and read. Raises ModelLoadError if the pipeline class is unknown or the variant of the
-    weights does not exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE
-    cannot be loaded.
+    of the model's pipeline. The denoisers of the returned pipeline have no weights, and the text encoders are missing.
+    Only the weights of the VAE are downloaded and read. Raises ModelLoadError if the pipeline class is unknown or the
+    variant of the weights does not exist. Raises HubError if the repository cannot be used. Raises the errors of
+    diffusers if the VAE cannot be loaded.
     """
     location = locate_model(source)
     path = Path(location)

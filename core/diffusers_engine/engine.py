@@ -50,7 +50,7 @@ class DiffusersEngine:
     Jobs run one at a time, unless `limits` allow batches. In a batch, jobs with the same batch_key are sampled
     together.
 
-    If several clients have queued jobs, the engine runs one job of each client in turn.
+    If several clients have queued jobs, the engine serves these clients in turn.
 
     The device thread sends only a limited number of results for each job. The device thread first sends the event
     Started, and then previews. If `job.reports_steps` is set, the device thread also sends an event Step for each
@@ -135,7 +135,7 @@ class DiffusersEngine:
         self._sample([run for run in runs if run.start(wake=wake)])
 
     def _sample(self, runs: Sequence[GenerationRun]) -> None:
-        """Sample `runs`, which must have been started, and let each run send its result.
+        """Sample the started runs `runs`, and let each run send the result of the run.
 
         If the sampling of several runs fails, each run is repeated alone, so that only runs that cannot be sampled
         alone fail.

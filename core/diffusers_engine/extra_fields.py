@@ -23,9 +23,9 @@ With fewer tokens, the start and end tokens would leave almost no space for a te
 def extra_fields(pipeline: Any, family: Family, *, has_step_cache: bool) -> tuple[ExtraField, ...]:
     """Return the extra parameters that `pipeline` accepts.
 
-    A parameter is accepted if it is an argument of the pipeline's `__call__` and has an effect. `has_step_cache` states
-    whether a step cache is enabled. With a step cache, parameters that add a second pass of the model per step are not
-    accepted, because the cache stores the state of one pass.
+    A parameter is accepted if the pipeline's `__call__` has this argument, and if the argument has an effect.
+    `has_step_cache` states whether a step cache is enabled. With a step cache, parameters that add a second pass of the
+    model per step are not accepted, because the cache stores the state of one pass.
     """
     return tuple(_accepted(pipeline, family, has_step_cache=has_step_cache))
 

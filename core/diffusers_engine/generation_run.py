@@ -32,7 +32,7 @@ Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Cod
 DEVICE_ENCODING_BYTES = 256 * 1024
 """Maximum size in bytes of image latents that the device thread itself encodes.
 
-Encoding latents of at most this size takes less than a millisecond, about as long as waking another thread.
+Encoding latents of at most this size takes less than a millisecond. Waking another thread would take about as long.
 """
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 """Maximum size in bytes of the previews that wait for the event loop.

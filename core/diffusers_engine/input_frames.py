@@ -13,8 +13,8 @@ from core.input_image import InputImage
 def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
     """Return the image or the video frames in the file of `plan` as RGB pixels, uint8 [num_frames, height, width, 3].
 
-    The frames are scaled until they cover the size of the plan, and then cropped around their centre. Raises
-    InvalidRequest if the file is broken or contains fewer frames than its header states.
+    Each frame is scaled until the frame covers the size in the plan, and then cropped around the centre of the frame.
+    Raises InvalidRequest if the file is broken or contains fewer frames than the header of the file states.
     """
     if isinstance(plan.file, InputImage):
         return np.asarray(decode_input_image(FILE_FIELD, plan.file, (plan.width, plan.height)))[np.newaxis]

@@ -43,10 +43,10 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
     """Return the image in `file` as an RGB image of `size`.
 
-    The image is scaled without distortion, and cropped around its centre. `size` is (width, height) in pixels. The
-    image is rotated by its EXIF orientation. All metadata except the EXIF orientation are ignored, even broken
-    metadata. The function `to_rgb` converts the colours of the image. Raises InvalidRequest if the file is broken. The
-    InvalidRequest names the request field `field`.
+    The image is scaled without distortion, and cropped around the centre. `size` is (width, height) in pixels. The
+    image is rotated and mirrored as the EXIF orientation requires. All metadata except the EXIF orientation are
+    ignored, even broken metadata. The function `to_rgb` converts the colours of the image. Raises InvalidRequest if the
+    file is broken. The InvalidRequest names the request field `field`.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 

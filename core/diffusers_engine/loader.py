@@ -57,7 +57,7 @@ An image model with a MotionAdapter can also generate videos.
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """The pipelines of a model on their device, and the description of the model for clients."""
+    """The pipelines of a model on a device, and the description of the model for clients."""
 
     variants: tuple[PipelineVariant, ...]
     info: ModelInfo
@@ -124,7 +124,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipelines of `source` on `device`.
 
     `from_pretrained` sets the dtype of every module. Modules are not cast after loading, because some modules must stay
-    in fp32. The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
+    in fp32. If a factory returns the pipeline, the dtypes, devices and offload hooks of the pipeline are not changed.
 
     Raises ModelLoadError if the model cannot be loaded. The ModelLoadError contains the name of the model and the
     reason. Loading fails if the model is not found, the network is not available, or all weights are in unsafe formats.

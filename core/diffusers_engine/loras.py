@@ -1,4 +1,4 @@
-"""LoRA weights that are added to a model when it is loaded (CODEC_LORAS)."""
+"""LoRA weights that are added to a model when the model is loaded (CODEC_LORAS)."""
 
 import math
 import warnings
@@ -30,7 +30,7 @@ class LoraSource:
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
     """Return the LoRA weights in the value `setting`, which has the form "path:scale,path,...".
 
-    The scale of LoRA weights without a scale in the setting is 1. Raises InvalidSettings if a scale is not a finite
+    LoRA weights without a scale in `setting` have the scale 1. Raises InvalidSettings if a scale is not a finite
     number.
     """
     return tuple(_parse_lora(entry.strip()) for entry in (setting or "").split(",") if entry.strip())

@@ -36,8 +36,8 @@ def can_measure(model: LoadedModel) -> bool:
 def measure_peak(device: torch.device) -> Iterator[Peak]:
     """Measure the peak memory of the tensors that this thread allocates on `device` inside the `with` block.
 
-    On a GPU, the memory is counted by torch's allocator. On the CPU, the size in bytes of each result of a torch
-    operation is counted, because no other method works. The CPU allocator of torch does not count memory, and
+    On a GPU, the memory is counted by torch's allocator. On the CPU, the bytes of all results of torch operations are
+    counted, because no other method can measure the memory. The CPU allocator of torch does not count memory, and
     torch.profiler takes seconds. A small generation does not change the resident size of the process, because freed
     memory is reused.
     """

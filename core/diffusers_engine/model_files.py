@@ -26,15 +26,15 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
 
-    The arguments include the arguments of the family, and the value None for each component that is not loaded.
+    `arguments` contains the load arguments of the family, and the value None for each component that is not loaded.
     """
 
 
 def fetch_model(source: ModelSource) -> ModelFiles:
     """Return the files of `source`.
 
-    The field `source.name` must be set. Files on the hub are downloaded if they are not cached. Raises ModelLoadError
-    if the pipeline class is not in the family table or the variant does not exist. Raises HubError if the repository
+    The field `source.name` must be set. Files on the hub that are not cached are downloaded. Raises ModelLoadError if
+    the pipeline class is not in the family table or the variant does not exist. Raises HubError if the repository
     cannot be used. Raises the errors of diffusers if a file is not valid.
     """
     location = locate_model(source)

@@ -49,8 +49,8 @@ The comparison of pixels runs without the safety checker and the watermark.
 def check_key(model: LoadedModel) -> dict[str, Any]:
     """Return a JSON object with everything that the result of check_pixels depends on.
 
-    The number of threads and the build tags of libraries ("+cpu") are not part of the key, because their effect is
-    within the tolerance.
+    The key contains neither the number of threads nor the build tags of libraries ("+cpu"), because the effect of both
+    on pixels is within the tolerance.
     """
     vae = model.pipeline.vae
     # Names with an underscore are not settings, e.g. the path of the VAE.

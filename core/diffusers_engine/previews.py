@@ -1,4 +1,4 @@
-"""Previews of a running generation, computed from the clean estimates of its steps."""
+"""Previews of a running generation, which are computed from the clean estimates of the sampling steps."""
 
 from collections.abc import Iterator
 

@@ -33,7 +33,7 @@ class PromptCache:
         self.hits = 0
         self.nbytes = 0
         self.weights: Hashable = ()
-        """The LoRA weights that are applied to the text encoders, with their scales."""
+        """The LoRA weights that are applied to the text encoders, and the scales of these LoRA weights."""
         self._max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
 
@@ -110,7 +110,7 @@ class PromptCache:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether the repr of `value` contains its complete value, so that the repr can be part of a cache key."""
+    """Return whether `repr(value)` contains the complete value, so that `repr(value)` can be part of a cache key."""
     if isinstance(value, dict):
         return all(_is_plain(one) for item in value.items() for one in item)
     return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))

@@ -1,4 +1,4 @@
-"""Counting of the prompt tokens that a pipeline drops because its text encoders have a maximum length."""
+"""Counting of the prompt tokens that a pipeline drops because a text encoder has a maximum length."""
 
 import logging
 from collections.abc import Mapping

@@ -42,10 +42,10 @@ _Key = tuple[tuple[int, ...], LoraFile]
 class RequestLoras:
     """The LoRA weights of requests for one model. Use an object of this class only on the device thread.
 
-    The LoRA weights are PEFT adapters, as diffusers loads them with `load_lora_weights`. The LoRA weights of a request
-    are not merged into the weights of the model. Outside of a `with` block of the method `applied`, all adapters are
-    disabled. The layers of the model then compute exactly the same values as without adapters. If the adapters would
-    exceed the size limit of the LoRA directory, the least recently used adapters are deleted.
+    The LoRA weights are PEFT adapters that the diffusers method `load_lora_weights` has loaded. The LoRA weights of a
+    request are not merged into the weights of the model. Outside of a `with` block of the method `applied`, all
+    adapters are disabled. The layers of the model then compute exactly the same values as without adapters. If the
+    adapters would exceed the size limit of the LoRA directory, the least recently used adapters are deleted.
     """
 
     def __init__(self, directory: LoraDirectory, prompts: PromptCache, *, allow_partial: bool = False) -> None:
@@ -75,8 +75,8 @@ class RequestLoras:
         """Apply `loras` to the components of `pipeline` in the `with` block.
 
         `pipeline` is one of the pipelines of the model. Raises InvalidRequest if LoRA weights are missing, broken or
-        too large, or if they do not fit the model. The InvalidRequest names the entry of the request field `loras` that
-        caused the error.
+        too large, or do not fit the model. The InvalidRequest names the entry of the request field `loras` that caused
+        the error.
         """
         files = [self._find(index, lora.name) for index, lora in enumerate(loras)]
         try:
@@ -100,7 +100,7 @@ class RequestLoras:
         return file
 
     def _load_all(self, pipeline: Any, files: Sequence[LoraFile]) -> list[_Adapter]:
-        """Load the LoRA weights in `files` into `pipeline`, unless they are already loaded, and return the adapters."""
+        """Load the files in `files` that are not loaded yet into `pipeline`, and return the adapters of all `files`."""
         components = tuple(id(getattr(pipeline, name, None)) for name in pipeline._lora_loadable_modules)
         self._pipelines.setdefault(components, pipeline)
         needed = {(components, file): index for index, file in enumerate(files)}

@@ -61,8 +61,9 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
     """Run the plans of all `members` in one call of the pipeline.
 
     All plans must have the same `batch_key`. See `sample`. Return a list with one item for each member: the latents, or
-    None if the member has left the batch. A member leaves the batch after the step in which its job is cancelled, or if
-    its preview listener raises a CodecError. Raises the error of a member if all members have left the batch.
+    None if the member has left the batch. A member leaves the batch after the step in which the job of the member is
+    cancelled. A member also leaves the batch if the preview listener of the member raises a CodecError. Raises the
+    error of a member if all members have left the batch.
     """
     plan = members[0].plan
     with memory_guard(plan), model.applied_loras(plan):

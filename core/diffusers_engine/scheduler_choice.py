@@ -49,8 +49,8 @@ def alternatives(own: Any) -> tuple[str, ...]:
     """Return the names of the schedulers that may replace `own`, the scheduler of a model.
 
     Schedulers with continuous timesteps (Stable Video Diffusion) and the schedulers of CogVideoX have no alternatives.
-    A scheduler that samples a flow has alternatives only if the name of its class begins with FlowMatch. Other
-    scheduler classes that sample a flow have other settings than the FlowMatch classes.
+    A scheduler that samples a flow has alternatives only if the class name of the scheduler begins with FlowMatch.
+    Other scheduler classes that sample a flow have other settings than the FlowMatch classes.
     """
     name, config = type(own).__name__, own.config
     if name.startswith("FlowMatch"):

@@ -14,8 +14,8 @@ FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
 _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
 """Pipeline classes that run the transformer once per step.
 
-The caches FasterCache and PyramidAttentionBroadcast support only the classes in _ONE_PASS. Both caches store the state
-of only one run per step.
+The caches FasterCache and PyramidAttentionBroadcast support only the classes in _ONE_PASS. FasterCache and
+PyramidAttentionBroadcast store the state of only one run per step.
 """
 CACHE_DIT = "cache_dit"
 """Name of the cache from the package cache-dit.

@@ -14,8 +14,8 @@ def discard_weights(module: Any, device: torch.device) -> None:
 
     The shape and the dtype of each parameter do not change.
 
-    The parameters must exist, because pipelines read the dtype and device of their components. Moving the module to
-    another device would allocate memory for all elements.
+    The parameters must exist, because a pipeline reads the dtype and device of the components from the parameters.
+    Moving the module to another device would allocate memory for all elements.
     """
     for part in module.modules():
         for name, weights in part._parameters.items():

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineVariant:
-    """A pipeline and its row of the family table. The row describes how to call the pipeline."""
+    """A pipeline and the row of the family table for this pipeline. The row describes how to call the pipeline."""
 
     pipeline: Any
     family: Family
@@ -55,7 +55,7 @@ class PipelineVariant:
         )
 
     def _takes_latents_as_image(self) -> bool:
-        """Return whether the pipeline accepts latents as its argument `image`.
+        """Return whether the pipeline accepts latents as the argument `image`.
 
         A pipeline that accepts latents as `image` recognizes latents by the number of channels.
         """
@@ -66,10 +66,11 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`.
 
-    All pipelines share the components of `pipeline` and the weights of the components, but each pipeline has its own
+    All pipelines share the components of `pipeline` and the weights of the components, but each pipeline has a separate
     scheduler.
 
-    A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
+    A related pipeline that cannot be built or does not work with the model's scheduler is skipped, and a warning is
+    logged.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 

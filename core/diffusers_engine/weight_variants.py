@@ -35,11 +35,11 @@ def choose_variant(
 
     `paths` contains the paths of the model's files, relative to the directory of the model and written with slashes.
     `components` contains the folders from which weights are loaded. If `requested` is not None, `requested` is
-    returned. Without `requested`, the default weights are selected. If `requested` is None and the model has no
-    default weights, the only variant that has all weights is selected. A component without the selected variant is
-    loaded from its default weights, as in diffusers. Raises ModelLoadError if the variant `requested` does not exist.
-    The ModelLoadError names the variants that exist. Raises ModelLoadError if `requested` is None and the model has
-    several variants but no default weights.
+    returned. Without `requested`, the default weights are selected. If `requested` is None and the model has no default
+    weights, the only variant that has all weights is selected. A component without the selected variant is loaded from
+    the default weights of the component, as in diffusers. Raises ModelLoadError if the variant `requested` does not
+    exist. The ModelLoadError names the variants that exist. Raises ModelLoadError if `requested` is None and the model
+    has several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

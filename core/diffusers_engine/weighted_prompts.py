@@ -59,8 +59,8 @@ def _has_clip_encoders(variant: PipelineVariant) -> bool:
 def check_prompts(variant: PipelineVariant, plan: StreamPlan) -> None:
     """Parse the prompts of `plan` if the prompts have weights. Raises InvalidRequest if a prompt is not valid.
 
-    This function can take seconds for a long prompt. The function `check_prompts` does not use the text encoders.
-    Therefore every thread may call this function.
+    This function can take seconds for a long prompt. This function does not use the text encoders, so that any thread
+    may call this function.
     """
     if plan.prompt_syntax is None:
         return

@@ -104,7 +104,7 @@ class JobDatabase:
         return found[0] if found else None
 
     def with_status(self, *statuses: JobStatus) -> list[VideoJob]:
-        """Return the jobs with one of the statuses `statuses`, in the order of their creation."""
+        """Return the jobs with one of the statuses `statuses`, in the order of creation."""
         marks = ", ".join("?" * len(statuses))
         return self._select(f"WHERE status IN ({marks}) ORDER BY position", statuses)
 

@@ -76,7 +76,7 @@ class JobFiles:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the path under which the file `path` is written until it is complete."""
+    """Return the path under which the file `path` is written until the file is complete."""
     return path.with_name(path.name + _TEMPORARY)
 
 

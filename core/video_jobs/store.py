@@ -1,4 +1,4 @@
-"""The store of video jobs, which combines the database, the files and the limits."""
+"""The store of video jobs. The store combines the database, the files and the limits."""
 
 import time
 from collections.abc import Collection, Mapping

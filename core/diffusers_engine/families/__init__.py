@@ -24,8 +24,8 @@ FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in _ROWS
 def family_named(class_name: object, model: str) -> Family:
     """Return the family of the pipeline class `class_name`, or a family that is inferred from a class of diffusers.
 
-    Raises ModelLoadError if the class has no family and no family can be inferred. The error names the supported
-    classes.
+    Raises ModelLoadError if the class has no family and no family can be inferred. The ModelLoadError names the
+    supported classes.
     """
     if class_name is not None and not isinstance(class_name, str):
         raise ModelLoadError(
@@ -48,7 +48,7 @@ def family_named(class_name: object, model: str) -> Family:
 
 
 def family_of(pipeline: object, model: str) -> Family:
-    """Return the family of the pipeline's class or of its nearest supported base class, or an inferred family.
+    """Return the family of the pipeline's class or of the nearest supported base class, or an inferred family.
 
     Raises ModelLoadError if neither the class nor a base class is supported, and no family can be inferred.
     """

@@ -30,12 +30,12 @@ TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
 
 
 def linear_sigmas(steps: int) -> Any:
-    """Return the `steps` sigmas from 1 to 1 / steps that most flow-matching pipelines pass to their scheduler."""
+    """Return the `steps` sigmas from 1 to 1 / steps that most flow-matching pipelines pass to the scheduler."""
     return np.linspace(1.0, 1 / steps, steps)
 
 
 def linear_sigmas_without_zero(steps: int) -> Any:
-    """Return `steps` evenly spaced sigmas from 1 to 1 / steps, as the Hunyuan pipelines compute them."""
+    """Return `steps` evenly spaced sigmas from 1 to 1 / steps, computed in the same way as in the Hunyuan pipelines."""
     return np.linspace(1.0, 0.0, steps + 1)[:-1]
 
 
@@ -133,16 +133,16 @@ class Family:
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the family table that are also served with the components of the pipeline."""
     other_modes: tuple[GenerationMode, ...] = ()
-    """Modes, in addition to `mode`, in which the same pipeline is called with other inputs."""
+    """Additional modes in which the same pipeline is called with other inputs than in `mode`."""
     sigmas: Callable[[int], Any] | None = None
-    """Function that returns the sigmas that the class passes to its scheduler for a number of steps.
+    """Function of the number of steps that returns the sigmas that the class passes to the scheduler.
 
-    The value is None if the class passes the number of steps to its scheduler.
+    The attribute `sigmas` is None if the class passes the number of steps to the scheduler.
     """
     scales_noise: bool = False
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
     batches: bool = True
-    """Whether the class generates several images or videos with different inputs in one call."""
+    """Whether one call of the class can generate several images or videos from different inputs."""
     tokenized: Callable[[Any, str, str, str, int], tuple[str, int] | None] | None = None
     """Function of (pipeline, name of the tokenizer, field of the plan, prompt, max_sequence_length of the call) that
     returns (text, limit).

@@ -1,6 +1,6 @@
 """Functions that return whether a loaded pipeline uses a guidance scale or a negative prompt.
 
-Whether a pipeline uses a guidance scale or a negative prompt depends on how its model was distilled. The configurations
+Whether a pipeline uses a guidance scale or a negative prompt depends on how the model was distilled. The configurations
 of the pipeline's components show how the model was distilled. In the server role "decoder", components of the pipeline
 can be missing.
 """

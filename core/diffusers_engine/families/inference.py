@@ -1,7 +1,7 @@
 """Inference of a row for the family table from the signature of a pipeline class that has no row.
 
-An inferred row may be wrong. A model with an inferred row is served only if its decoded latents equal the pixels of its
-pipeline (see pixel_check).
+An inferred row may be wrong. A model with an inferred row is served only if decoded latents equal the pixels that the
+pipeline itself returns (see pixel_check).
 """
 
 import inspect
@@ -42,7 +42,7 @@ def inferred_family(pipeline_class: type, model: str) -> Family:
     """Return a row for `pipeline_class`, which has no row in the family table.
 
     Raises ModelLoadError if the signature of the class does not have the arguments of a pipeline that generates images
-    or videos from a prompt. The error names `model` and the missing or unknown arguments.
+    or videos from a prompt. The ModelLoadError names `model` and the missing or unknown arguments.
     """
     parameters = inspect.signature(pipeline_class.__call__).parameters
     found = {field: next((name for name in names if name in parameters), None) for field, names in _FIELDS.items()}

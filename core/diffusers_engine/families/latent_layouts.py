@@ -30,7 +30,7 @@ def packed_image_of_one_frame(pipeline: Any, output: Any, plan: StreamPlan) -> T
 
 
 def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """Convert the latents of FLUX.2 to the input of its VAE, [B, C, H, W].
+    """Convert the latents of FLUX.2 to the layout [B, C, H, W], which is the input of FLUX.2's VAE.
 
     FLUX.2 latents with four axes already have the layout [B, C, H, W]. FLUX.2 latents with three axes are tokens
     [B, H/2 * W/2, 4C] that are normalized with the statistics of the VAE.
