@@ -1,6 +1,7 @@
 """The exported decoder of a latent space.
 
-The exported decoder is an ONNX file next to the latent-space map. Browsers decode latents with this file.
+The exported decoder is an ONNX file next to the latent-space map. Browsers can decode latents with the exported
+decoder.
 """
 
 import hashlib

@@ -52,7 +52,7 @@ class Job:
         self.deadline = deadline
         self.reports_steps = reports_steps
         self.record = current_record()
-        """Record of the request that contains this job.
+        """RequestRecord of the request that contains this job.
 
         The thread that runs the model also adds values to the RequestRecord.
         """

@@ -30,7 +30,7 @@ class StreamStats:
         return self._started_at is not None
 
     def record(self, event: StreamEvent) -> None:
-        """Update the statistics with `event`. Call this method before the event is yielded."""
+        """Add the event `event` to the statistics. Call this method before the event is yielded."""
         if isinstance(event, Started):
             self._started_at = time.monotonic()
         elif isinstance(event, Frame):

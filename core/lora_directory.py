@@ -28,7 +28,8 @@ class LoraDirectory:
     """The .safetensors files in a directory, without the files in subdirectories.
 
     Each method call reads the directory again, so that files can be added, replaced and removed while the server runs.
-    LoRA weights have the name of the LoRA file without the extension. A LoRA file can be a symbolic link.
+    LoRA weights have the name of the LoRA file without the extension. A LoRA file in the directory can be a symbolic
+    link.
     """
 
     path: Path

@@ -47,7 +47,7 @@ class OtelTracer:
     """
 
     def __init__(self, exporter: str) -> None:
-        """Configure the OpenTelemetry SDK.
+        """Configure the OpenTelemetry SDK for the exporter `exporter`.
 
         `exporter` is "otlp" or "console". The exporter "console" writes JSON to standard output.
         """

@@ -87,7 +87,7 @@ class Provenance:
 def require_pins() -> None:
     """Raise InvalidSettings if a pinned library is not installed in the pinned version.
 
-    The InvalidSettings contains a remedy.
+    The InvalidSettings contains a remedy for the difference.
     """
     differences = pin_differences()
     if differences:

@@ -57,7 +57,7 @@ def _num_frames(model: ModelInfo) -> int:
 def sample_image(seed: int, side: int = 256) -> bytes:
     """Return a PNG file of `side` x `side` pixels with a smooth random colour gradient.
 
-    The gradient depends only on `seed`.
+    The colour gradient depends only on `seed`.
     """
     colours = np.random.default_rng(seed).random((_GRID + 1, _GRID + 1, 3))
     positions = np.linspace(0, _GRID, side, endpoint=False)

@@ -108,7 +108,7 @@ class BodyReader:
             return [self._checks.add(message, decoder.offset) for message in decoder.feed(chunk)]
 
     def close(self) -> list[Message]:
-        """Signal the end of the body. Return the remaining messages.
+        """Tell the reader that the body has ended. Return the remaining messages of the stream.
 
         Raises InvalidRequest if the body or the stream is incomplete.
         """

@@ -52,7 +52,8 @@ class RequestLine:
     def __str__(self) -> str:
         """Return the log line.
 
-        The log line begins with the protocol, target, status and outcome. The other fields follow as name=value.
+        The log line begins with the protocol, target, status and outcome. The other fields follow in the form
+        NAME=VALUE.
 
         This method runs for every request. Formatting the log line from the result of `fields` would take twice as
         long.

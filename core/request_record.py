@@ -1,8 +1,8 @@
 """The record of one request: the client, the parameters, the duration of each part of the request, and the outcome.
 
 The HTTP and gRPC servers begin a record (core.telemetry) and add the values that depend on the protocol. The package
-core adds all other values. Code that runs for a request gets the record from `current_record`, so the record is not
-passed as an argument.
+`core` adds all other values of the record. Code that runs for a request gets the record from `current_record`, so the
+record is not passed as an argument.
 """
 
 import secrets
@@ -106,7 +106,7 @@ class RequestRecord:
         """
         self.key_name: str | None = None
         self.traceparent: str | None = None
-        """Trace context that is sent to other servers.
+        """Trace context of this request that is sent to other servers.
 
         The value is the context of this request's span if traces are exported, otherwise the context that the client
         sent.
@@ -125,7 +125,7 @@ class RequestRecord:
         self.frames = 0
         """Number of latent frames that were sent."""
         self.frame_values = 0
-        """Number of values in a latent frame."""
+        """Number of latent values in one latent frame."""
         self.steps = 0
         """Number of sampling steps that were completed."""
         self.batch_size = 0

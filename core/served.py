@@ -77,7 +77,10 @@ class ModelInstance:
         return () if self.engine is None else self.model.modalities
 
     def require_engine(self) -> Engine:
-        """Return the engine that generates. Raises UnsupportedModality if the server only decodes and encodes."""
+        """Return the engine that generates latents.
+
+        Raises UnsupportedModality if the server only decodes and encodes.
+        """
         if self.engine is None:
             raise UnsupportedModality(
                 f"this server does not generate, because its role is {self.role}. It only decodes and encodes "
@@ -210,7 +213,7 @@ class ServedModels:
         return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space maps. The keys of the result are the ids of the latent spaces.
+        """Return the latent-space maps of all served models. The keys of the result are the ids of the latent spaces.
 
         If models share a latent space, the first model's map is returned. Raises NotReady if no model is loaded.
         """

@@ -22,7 +22,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """The values of all switches. By default, every switch is off, as in reference mode."""
+    """The values of all switches of fast mode. By default, every switch is off, as in reference mode."""
 
     channels_last: bool = False
     compile: str = "none"

@@ -67,7 +67,7 @@ class WorkingMemory:
         self._results -= job.result
 
     def require(self, job: JobMemory) -> None:
-        """Check that the memory of `job` is available.
+        """Check that the memory that `job` needs is available.
 
         Raises TooLarge if the job alone exceeds the limit. Raises Overloaded if the job and the active jobs together
         exceed the limit. The error Overloaded contains the time to wait.

@@ -69,7 +69,10 @@ class BatchMember:
     error: CodecError | None = None
 
     def leave(self, error: CodecError) -> None:
-        """Leave the batch because of `error`. If the member has already left, the first error is kept."""
+        """Remove this member from the batch because of `error`.
+
+        If the member has already left, the first error is kept.
+        """
         if self.error is None:
             self.error = error
             if self.on_leave is not None:

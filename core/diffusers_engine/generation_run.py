@@ -32,7 +32,8 @@ Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Cod
 DEVICE_ENCODING_BYTES = 256 * 1024
 """Maximum size in bytes of image latents that the device thread itself encodes.
 
-Encoding latents of at most this size takes less than a millisecond. Waking another thread would take about as long.
+Encoding latents of at most this size takes less than a millisecond. Waking another thread for the encoding would take
+about as long.
 """
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 """Maximum size in bytes of the previews that wait for the event loop.
@@ -61,7 +62,7 @@ class GenerationRun:
         self._steps = 0
 
     def start(self, *, wake: bool) -> bool:
-        """Send the event Started. Return False if the run has failed.
+        """Send the event Started to the event loop. Return False if the run has failed.
 
         If `wake` is False, the event Started does not wake the event loop.
         """

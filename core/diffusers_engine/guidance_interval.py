@@ -14,7 +14,7 @@ def with_guidance_interval(
 ) -> dict[str, Any]:
     """Return arguments for a pipeline call in which a step uses guidance only if `is_guided(step, total)` is true.
 
-    Steps are counted from 0. The first step always uses guidance. `inputs` contains the names of tensors (see
+    The first step has the number 0. The first step always uses guidance. `inputs` contains the names of tensors (see
     Family.guidance_inputs). The first half of each tensor in `inputs` belongs to the unconditional prediction.
     `arguments` contains the callback of the caller. The callback of the caller always receives both halves of each
     tensor. The callback in the returned arguments changes the attribute `_guidance_scale` of the pipeline, like

@@ -48,7 +48,8 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
     """Return the paths of all files in `repository`.
 
-    If `local_files_only` is set, return only the paths of cached files. Raises the errors of huggingface_hub.
+    If `local_files_only` is set, return only the paths of cached files. Raises the errors of huggingface_hub if the
+    paths cannot be read.
     """
     if not local_files_only:
         return [file.rfilename for file in model_info(repository).siblings or ()]

@@ -63,7 +63,7 @@ def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
 
     For some LoRA weights, diffusers makes changes that cannot be undone. Layers of a transformer are replaced if the
     LoRA weights have more input or output features than the layer. Weights for norms replace the norms of a
-    transformer. Projections are fused for LoKr weights.
+    transformer. For LoKr weights, projections of the transformer are fused.
 
     Raises ModelLoadError if diffusers would change other weights. Also raises ModelLoadError if the shape of LoRA
     weights does not match the layer, or if the model has none of the layers.

@@ -172,7 +172,10 @@ def _run_pipeline(
     jobs: Sequence[Job],
     on_estimate: EstimateListener | None,
 ) -> Any:
-    """Call the pipeline with `arguments`. `plan` is one of the plans of the batch. `jobs` are the jobs of the batch."""
+    """Call the pipeline with `arguments`.
+
+    `plan` is one of the plans of the batch. `jobs` contains all jobs of the batch.
+    """
     pipeline, family = variant.pipeline, variant.family
     own = pipeline.scheduler
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.

@@ -46,7 +46,7 @@ class ModelSource:
     """Role of the server: only to generate, only to decode and encode, or both. The role determines which components
     are loaded."""
     switches: Switches = field(default_factory=Switches)
-    """The switches of fast mode."""
+    """The switches of fast mode that the settings select for this model."""
     is_fast: bool = False
     """Whether the model runs in fast mode."""
 

@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineVariant:
-    """A pipeline and the row of the family table for this pipeline. The row describes how to call the pipeline."""
+    """A pipeline and the row of the family table for this pipeline.
+
+    The row of the family table describes how to call the pipeline.
+    """
 
     pipeline: Any
     family: Family

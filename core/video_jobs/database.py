@@ -85,7 +85,7 @@ class JobDatabase:
         self._connection.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608
 
     def update(self, job_id: str, values: Mapping[str, Any]) -> bool:
-        """Set columns of a job.
+        """Change columns of the job with the id `job_id`.
 
         The dictionary `values` contains the new values. The keys of `values` are the names of the columns. Return False
         if the job does not exist.

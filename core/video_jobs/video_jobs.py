@@ -160,7 +160,7 @@ class VideoJobs:
             self._temporary.cleanup()
 
     async def _open(self) -> tuple[JobStore, JobRunner]:
-        """Return the store and the runner.
+        """Return the store and the runner of the video jobs.
 
         If the store is not open, open the store and begin to run the stored jobs.
         """

@@ -65,8 +65,10 @@ class Geometry:
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
     """Function that returns the number of pixels per latent cell along each side."""
     patch: Callable[[Any], int] = _one
-    """Function that returns a number of latent cells. The width and the height of the latents must be multiples of this
-    number."""
+    """Function that returns a number of latent cells, the side of a patch.
+
+    The width and the height of the latents must be multiples of this number.
+    """
     temporal: Callable[[Any], int] = _one
     """Function that returns the number of video frames per latent frame.
 
@@ -103,7 +105,7 @@ class Family:
     """One row of the family table. A row states how to load and call a pipeline class, and how to read the latents."""
 
     pipeline_class: str
-    """Name of the class in diffusers."""
+    """Name of the pipeline class in diffusers."""
     mode: GenerationMode
     """The output modality and the inputs that the class requires."""
     latents: LatentLayout
@@ -161,7 +163,9 @@ class Family:
     previews: bool = True
     """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
     guidance_inputs: tuple[str, ...] | None = None
-    """Names of the callback tensors. The first half of each tensor contains the values of the unconditional prediction.
+    """Names of the callback tensors that contain two halves for classifier-free guidance.
+
+    The first half of each named tensor contains the values of the unconditional prediction.
 
     The value is None if the class cannot disable classifier-free guidance between two steps. The tuple is empty if the
     class computes the unconditional prediction separately.
