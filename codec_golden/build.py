@@ -36,7 +36,7 @@ class FixtureCheck:
 
     `changed` lists the parts that differ, such as "latents" and "pixels". `environment` lists the differences between
     the environments in which the two fixtures were generated. `max_difference` is the largest difference of a pixel
-    value, a number from 0 to 255. `max_difference` is None if the images have different sizes.
+    value, a number from 0 to 255. `max_difference` has the value None if the images have different sizes.
     """
 
     key: str
@@ -113,7 +113,7 @@ class FixtureBuilder:
     ) -> tuple[Latents, str | None]:
         """Return the latents [frames, C, h, w] and the name of the capture file.
 
-        The returned name is None if the latents were generated.
+        The returned name has the value None if the latents were generated.
         """
         if self.captures is None:
             return self.model.latents(fixture, on_step), None

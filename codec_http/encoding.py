@@ -45,9 +45,9 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
     The available coding with the highest weight in Accept-Encoding is selected. If several codings have the same
     weight, the first of zstd, br, gzip and identity is selected. `dictionary` contains the hash and the bytes of the
-    zstd dictionary for the wire format and the encoding pipeline of the response body. `dictionary` is None if the
-    latent-space map has no dictionary for the wire format and the encoding pipeline of the response body. The coding
-    zstd is available only if `dictionary` is not None and the client is known to have the dictionary. Raises
+    zstd dictionary for the wire format and the encoding pipeline of the response body. `dictionary` has the value None
+    if the latent-space map has no dictionary for the wire format and the encoding pipeline of the response body. The
+    coding zstd is available only if `dictionary` is not None and the client is known to have the dictionary. Raises
     NotAcceptable if the client accepts no available coding.
     """
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))

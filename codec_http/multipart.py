@@ -116,7 +116,7 @@ def _split(body: bytes | bytearray, delimiter: bytes) -> Iterator[tuple[bytes, m
 
 
 def _parse_header(header: bytes) -> tuple[str, str | None]:
-    """Return the name and the filename in the header of a part. The filename is None if the part is not a file.
+    """Return the name and the filename in the header of a part. A part without a file has the filename None.
 
     `header` begins with the rest of the line that contains the delimiter. Raises InvalidRequest if the header is not
     valid.

@@ -50,7 +50,7 @@ class OriginPolicy:
     def require_host(self, host: str | None) -> None:
         """Raise Forbidden unless `host` is an allowed Host header.
 
-        `host` is None if the Host header is missing, as is allowed in HTTP/1.0.
+        `host` has the value None if the Host header is missing, as is allowed in HTTP/1.0.
         """
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(

@@ -56,7 +56,7 @@ def vae_folder(folder: Path) -> Path:
 
 
 def pipeline_class_of(folder: Path) -> str | None:
-    """Return the diffusers class of the pipeline that contains the VAE in `folder`, or None if there is no pipeline.
+    """Return the diffusers class of the pipeline that contains the VAE in `folder`, or None without a pipeline.
 
     The class is read from model_index.json in `folder` or in the directory above `folder`.
     """

@@ -51,7 +51,7 @@ class JobRequest:
 class JobResult:
     """Outcome of a job on a replica, with the measurements that the server adds to the request record.
 
-    `error` is None if the job succeeded.
+    `error` has the value None if the job succeeded.
     """
 
     error: CodecError | None

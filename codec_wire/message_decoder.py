@@ -136,7 +136,7 @@ class MessageDecoder:
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
     """Return the wire format, the content coding and the hash of the zstd dictionary from the headers of a response.
 
-    The hash is None if the body was compressed without a zstd dictionary.
+    The hash has the value None if the body was compressed without a zstd dictionary.
 
     Raises StreamError if the response is not a latent stream, or if the value of the header Codec-Zstd-Dict is not a
     hash. Raises StreamError also if only one of the headers `Content-Encoding: zstd` and Codec-Zstd-Dict is present.

@@ -120,7 +120,7 @@ class ModelInfo:
     max_pixels: int | None = None
     """Maximum number of pixels of a frame that the model can generate, or None if only `limits` apply.
 
-    In a gateway, the value is None, because the upstream server checks the size.
+    In a gateway, the value None is used, because the upstream server checks the size.
     """
     has_fixed_size: bool = False
     """Whether the model generates only its default size.
@@ -149,7 +149,7 @@ class ModelInfo:
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.
 
-    In a gateway, the value is None, because the upstream server checks the number of steps.
+    In a gateway, the value None is used, because the upstream server checks the number of steps.
     """
     scheduler_checks: Mapping[str, StepCheck] = field(default_factory=dict, compare=False, repr=False)
     """Dictionary that maps each name in `schedulers` to a function of the same kind as `accepts_steps`.
@@ -159,17 +159,17 @@ class ModelInfo:
     request_loras: tuple[str, ...] | None = None
     """Names of the LoRA weights that requests could name when the model was described.
 
-    The value is None if requests must not contain LoRA weights. See `lora_names`.
+    The value None means that requests must not contain LoRA weights. See `lora_names`.
     """
     lora_directory: LoraDirectory | None = field(default=None, compare=False, repr=False)
     """Directory of the LoRA weights that requests may name.
 
-    In a gateway, the value is None, because the upstream server has the directory.
+    In a gateway, the value None is used, because the upstream server has the directory.
     """
     no_loras_reason: str | None = field(default=None, compare=False, repr=False)
     """Reason why requests must not contain LoRA weights.
 
-    The value is None if requests may contain LoRA weights or the reason is unknown.
+    The value None means that requests may contain LoRA weights or the reason is unknown.
     """
 
     def lora_names(self) -> tuple[str, ...] | None:

@@ -89,7 +89,7 @@ class RequestRecord:
         self.operation = operation
         """Name of the operation, such as "generate", "render" or "decode".
 
-        `operation` is None if the request does not run a model.
+        `operation` has the value None if the request does not run a model.
         """
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
         self.started_at = perf_counter()

@@ -29,7 +29,7 @@ from core.working_memory import NO_MEMORY, JobMemory
 class ModelInstance:
     """A served model: the description, latent-space map and engine, and the name of the device that runs the model.
 
-    The attribute `engine` is None if the server only decodes and encodes.
+    The attribute `engine` has the value None if the server only decodes and encodes.
     """
 
     model: ModelInfo

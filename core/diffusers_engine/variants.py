@@ -39,7 +39,7 @@ class PipelineVariant:
     guidance_interval: GuidanceInterval | None = None
     """The steps that use classifier-free guidance, or None if all steps use classifier-free guidance."""
     step_cache: StepCache | None = None
-    """The step cache that all pipelines of the model share, or None if there is no step cache."""
+    """The step cache that all pipelines of the model share, or None without a step cache."""
 
     @property
     def mode(self) -> GenerationMode:

@@ -77,16 +77,16 @@ class Geometry:
     group: int = 1
     """The number of latent frames must be 1 more than a multiple of this number."""
     max_cells: Callable[[Any], int | None] = _no_limit
-    """Function that returns the maximum number of latent cells along each side, or None if there is no maximum.
+    """Function that returns the maximum number of latent cells along each side, or None without a maximum.
 
     The positional embeddings of some transformers limit the number of latent cells along a side.
     """
     max_pixels: Callable[[Any], int | None] = _no_limit
-    """Function that returns the maximum number of pixels of a frame, or None if there is no maximum."""
+    """Function that returns the maximum number of pixels of a frame, or None without a maximum."""
     has_fixed_size: Callable[[Any], bool] = lambda _pipeline: False
     """Function that returns whether the pipeline generates only the default size."""
     max_frames: Callable[[Any], int | None] = _no_limit
-    """Function that returns the maximum number of video frames, or None if there is no maximum."""
+    """Function that returns the maximum number of video frames, or None without a maximum."""
     min_latent_frames: int = 1
     """Minimum number of latent frames of a video."""
 
@@ -130,7 +130,7 @@ class Family:
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
     """Function of (arguments, plan) that returns the adapted arguments of the pipeline call.
 
-    The value is None if the pipeline class needs no adaptation.
+    The value None means that the pipeline class needs no adaptation.
     """
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the family table that are also served with the components of the pipeline."""
@@ -139,7 +139,7 @@ class Family:
     sigmas: Callable[[int], Any] | None = None
     """Function of the number of steps that returns the sigmas that the class passes to the scheduler.
 
-    The attribute `sigmas` is None if the class passes the number of steps to the scheduler.
+    The attribute `sigmas` has the value None if the class passes the number of steps to the scheduler.
     """
     scales_noise: bool = False
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
@@ -150,13 +150,14 @@ class Family:
     returns (text, limit).
 
     `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
-    `max_sequence_length` is 0 if the class does not have this argument. The attribute `tokenized` is None if the class
-    passes the prompt to the tokenizer as most classes do (see prompt_truncation).
+    `max_sequence_length` is 0 if the class does not have this argument. The attribute `tokenized` has the value None
+    if the class passes the prompt to the tokenizer as most classes do (see prompt_truncation).
     """
     max_tokens: Callable[[Any], int] | None = None
     """Function that returns the largest `max_sequence_length` of a pipeline, or 0 if this argument cannot be changed.
 
-    The attribute `max_tokens` is None if the largest `max_sequence_length` is the default value of the class.
+    The attribute `max_tokens` has the value None if the largest `max_sequence_length` is the default value of the
+    class.
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""
@@ -167,8 +168,8 @@ class Family:
 
     The first half of each named tensor contains the values of the unconditional prediction.
 
-    The value is None if the class cannot disable classifier-free guidance between two steps. The tuple is empty if the
-    class computes the unconditional prediction separately.
+    The value None means that the class cannot disable classifier-free guidance between two steps. The tuple is empty
+    if the class computes the unconditional prediction separately.
     """
     has_callback: bool = True
     """Whether the class reports steps to a callback. If False, the engine reports the steps of the scheduler."""
