@@ -108,8 +108,8 @@ class VideoJobBody(GenerationBody):
     def generation_request(self) -> GenerationRequest:
         """Return this request as a GenerationRequest, in which the fields of OpenAI's API are converted or omitted.
 
-        Raises InvalidRequest with the name of the field if two fields contradict each other or a field applies only to
-        latents.
+        Raises InvalidRequest if two fields contradict each other. Raises InvalidRequest also for a field that is only
+        valid in requests for latents. The error names one field.
         """
         for name in LATENTS_ONLY:
             if name in self.model_fields_set:

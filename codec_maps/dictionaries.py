@@ -46,9 +46,9 @@ def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes |
 
 
 def _envelopes(bodies: Sequence[Body], wire_format: WireFormat) -> bytes:
-    """Return the bytes of all distinct headers. Before each header, the bytes contain an empty frame of each kind.
+    """Return the bytes of all distinct headers, with the most frequent header at the end.
 
-    The most frequent header is last.
+    Frames without data stand before each header: one frame for each combination of `keyframe` and `done`.
     """
     headers = [body.header for body in bodies]
     by_frequency = sorted(dict.fromkeys(headers), key=headers.count)
