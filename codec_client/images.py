@@ -68,7 +68,8 @@ class PixelDecoder:
                 folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir), download=download)
             else:
                 raise ModelLoadError(
-                    "PixelDecoder needs one of the arguments latent_map, path (directory of a VAE) and vae (loaded VAE)"
+                    "PixelDecoder needs at least one of these arguments: latent_map, path (directory of a VAE), vae "
+                    "(loaded VAE)"
                 )
             # Other weights than safetensors can contain code.
             vae = load_vae(_model_class(latent_map, folder), str(folder), use_safetensors=True)
@@ -115,7 +116,9 @@ def _model_class(latent_map: LatentMap | None, folder: Path) -> str:
     try:
         return str(json.loads((folder / "config.json").read_bytes())["_class_name"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ModelLoadError(f"no VAE found in {folder}: config.json with a _class_name is missing") from None
+        raise ModelLoadError(
+            f"no VAE found in {folder}: the directory must contain a config.json with the key _class_name"
+        ) from None
 
 
 def decode_to_images(

@@ -140,7 +140,8 @@ def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir
     spaces = {golden.manifest.latent_space_id for golden in fixtures}
     if len(spaces) > 1:
         raise InvalidSettings(
-            f"the fixtures have different latent spaces ({', '.join(sorted(spaces))}); select one with --latent-space"
+            f"the fixtures have different latent spaces ({', '.join(sorted(spaces))}); select a latent space with "
+            "--latent-space"
         )
     if location is None:
         folder = find_bundle_folder(models_dir, manifest.latent_space_id)
@@ -158,7 +159,8 @@ def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir
     if found.id != manifest.latent_space_id or found.shape[0] != manifest.latent_shape[0]:
         raise InvalidSettings(
             f"the map and the fixtures do not match: the map has the latent space {found.id} with {found.shape[0]} "
-            f"channels, the fixtures have {manifest.latent_space_id} with {manifest.latent_shape[0]}"
+            f"channels, but the fixtures have the latent space {manifest.latent_space_id} with "
+            f"{manifest.latent_shape[0]} channels"
         )
     return bundle
 

@@ -35,7 +35,7 @@ class Fixture(BaseModel):
     @model_validator(mode="after")
     def _validate_timing(self) -> Self:
         if (self.kind == "video") != (self.fps is not None) or (self.kind == "image" and self.frames != 1):
-            raise ValueError("a video must have fps and frames, and an image must have neither of them")
+            raise ValueError("a video must have both fps and frames, and an image must have neither fps nor frames")
         return self
 
     @property

@@ -50,8 +50,8 @@ class ReferenceModel:
         """
         if Mode(settings.mode) is not Mode.REFERENCE:
             raise InvalidSettings(
-                "CODEC_MODE (--mode): golden fixtures are only generated and evaluated in reference mode, got "
-                f"{settings.mode}; unset CODEC_MODE"
+                f"CODEC_MODE (--mode) is {settings.mode}, but golden fixtures are only generated and evaluated in "
+                "reference mode; unset CODEC_MODE"
             )
         self._load(settings, model_sources(settings)[0])
 

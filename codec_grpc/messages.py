@@ -27,7 +27,7 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
     values.pop("progress", None)
     if values.pop("random_seed", False):
         if "seed" in values:
-            raise InvalidRequest("random_seed", f"must not be combined with seed, got true and {values['seed']}")
+            raise InvalidRequest("random_seed", f"must not be true if seed is given, got seed {values['seed']}")
         values["seed"] = RANDOM_SEED
     if message.HasField("extra"):
         values["extra"] = {field.name: value for field, value in message.extra.ListFields()}

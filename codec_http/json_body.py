@@ -79,7 +79,7 @@ def _without_files(data: bytes | bytearray, files: dict[str, str], urls: dict[st
         start = _FILE_START.search(data, at, at + room)
         if start is None:
             raise TooLarge(
-                f"the request body must have at most {MAX_JSON_BYTES} bytes in addition to its images and latents"
+                f"the request body must have at most {MAX_JSON_BYTES} bytes, not counting its images and latents"
             )
         name = start[1].decode()
         end = data.find(b'"', start.end())

@@ -99,7 +99,7 @@ def _split(body: bytes | bytearray, delimiter: bytes) -> Iterator[tuple[bytes, m
     if not body.startswith(delimiter):
         found = body.find(separator)
         if found < 0:
-            raise InvalidRequest("body", f"must be {MULTIPART}, but does not contain the boundary of its Content-Type")
+            raise InvalidRequest("body", f"must be {MULTIPART} and contain the boundary from its Content-Type")
         at = found + len(b"\r\n")
     view = memoryview(body)
     while not body.startswith(b"--", at := at + len(delimiter)):
@@ -184,5 +184,5 @@ def _text_of(name: str, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(
-            name, f"must be UTF-8 text, or a file with a filename, got {truncated_repr(data)}"
+            name, f"must be UTF-8 text or a file with a filename, got {truncated_repr(data)}"
         ) from None

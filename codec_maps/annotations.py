@@ -49,8 +49,8 @@ def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMa
     for name, bounds in thresholds.items():
         if name not in entries:
             raise InvalidMap(
-                f"pipeline {truncated_repr(name)} is not in the map of {bundle.latent_map.id}, "
-                f"which lists {', '.join(entries)}"
+                f"pipeline {truncated_repr(name)} is not in the map of {bundle.latent_map.id}; "
+                f"allowed: {', '.join(entries)}"
             )
         entries[name]["quality_thresholds"] = bounds.model_dump(exclude_none=True)
     return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
@@ -60,7 +60,8 @@ def require_image_digest(image: str) -> None:
     """Raise InvalidSettings if `image` does not have the form NAME@sha256:<64 hex>."""
     if not _IMAGE_WITH_DIGEST.fullmatch(image):
         raise InvalidSettings(
-            f"--canonical-image must be NAME@sha256:<64 hex>, because tags can change; got {truncated_repr(image)}"
+            f"--canonical-image must be NAME@sha256:<64 hex>, got {truncated_repr(image)}. Tags are not "
+            "allowed, because the image of a tag can change"
         )
 
 

@@ -164,7 +164,9 @@ def require_torch() -> None:
 def require_vae_folder(folder: Path | None) -> None:
     """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a diffusers pipeline."""
     if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
-        raise InvalidSettings(f"no VAE found in {folder}: there is no {_CONFIG_FILE} in it or in its subdirectory vae")
+        raise InvalidSettings(
+            f"no VAE found in {folder}: neither this directory nor its subdirectory vae contains {_CONFIG_FILE}"
+        )
 
 
 def missing_torch_error(error: ModuleNotFoundError) -> ModelLoadError:

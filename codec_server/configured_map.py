@@ -93,13 +93,14 @@ def require_configured_map(
     if configured is not None and configured.latent_map.id not in maps:
         raise InvalidSettings(
             f"CODEC_LATENT_MAP_URL (--latent-map-url) has the map of the latent space {configured.latent_map.id}, but "
-            f"this server serves {', '.join(maps)}; if the latents of the model are in {configured.latent_map.id}, set "
+            f"this server serves {', '.join(maps)}. If the model generates latents of the space in the map, set "
             f"--latent-space {configured.latent_map.id}"
         )
     hashes = {latent_space: None if bundle is None else bundle.hash for latent_space, bundle in maps.items()}
     served = ", ".join(f"{latent_space} ({found or 'no map yet'})" for latent_space, found in hashes.items())
     if digest is not None and digest not in hashes.values():
         raise InvalidSettings(
-            f"CODEC_LATENT_MAP_SHA256 (--latent-map-sha256) is {digest}, which is not the hash of the map of "
-            f"{served}; set --latent-map-url to download the map with this hash, and --latent-space to its latent space"
+            f"CODEC_LATENT_MAP_SHA256 (--latent-map-sha256) is {digest}, but this server has the maps {served}. To use "
+            "the map with the configured hash, set --latent-map-url to the URL of that map and --latent-space to the "
+            "latent space of that map"
         )

@@ -100,7 +100,8 @@ def read_recorded_file(path: Path) -> RecordedFile:
         beside = parameters_path(path)
         if not beside.is_file():
             raise InvalidSettings(
-                f"{path} is not a PNG image. If it is a latent stream, the file {beside} with its parameters is missing"
+                f"{path} is not a PNG image. A latent stream can only be reproduced with the parameters in {beside}, "
+                "but this file does not exist"
             )
         return RecordedFile(_parse(_read(beside), beside), body=data)
     from PIL import Image  # noqa: PLC0415 - a client without the extra `server` has no Pillow

@@ -150,8 +150,8 @@ def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, s
     digest = lower.get(ZSTD_DICTIONARY_HEADER.lower())
     if find_coding(encoding).uses_dictionary != (digest is not None):
         raise StreamError(
-            f"Content-Encoding zstd and the header {ZSTD_DICTIONARY_HEADER} must be sent together, "
-            f"got Content-Encoding {encoding} and {ZSTD_DICTIONARY_HEADER} {digest or '(missing)'}"
+            f"the response has the Content-Encoding {encoding} and the header {ZSTD_DICTIONARY_HEADER} "
+            f"{digest or '(missing)'}; Content-Encoding zstd and this header must be sent together"
         )
     if digest is not None and not is_digest(digest):
         raise StreamError(f"{ZSTD_DICTIONARY_HEADER} must be sha256:<64 hex>, got {truncated_repr(digest)}")

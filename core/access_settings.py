@@ -43,8 +43,8 @@ class AccessSettings(BaseSettings):
         None,
         "Comma-separated origins of the web pages that may use the HTTP server, each as SCHEME://HOST[:PORT]. "
         "The value * allows all origins. The origin of --public-url is always allowed. The server's own origin "
-        "is also allowed if its host is an IP address or localhost. Default: all origins whose host is localhost or "
-        "a loopback address, with any port.",
+        "is also allowed if the host of this origin is an IP address or localhost. Default: all origins whose host "
+        "is localhost or a loopback address, with any port.",
     )
     tls_cert: Path | None = setting(
         _PANEL,

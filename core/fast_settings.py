@@ -29,9 +29,9 @@ class FastSettings(BaseSettings):
         "reference",
         "Mode in which the model generates. In 'reference' mode, the model generates like diffusers without "
         "acceleration, so that the same request always gives the same bytes. In 'fast' mode, the model "
-        "generates with optimizations that change the pixels. They are called the switches of fast mode. Their "
-        "difference from reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
-        "--fast-unmeasured has the value 'allow'.",
+        "generates with optimizations that change the pixels. These optimizations are called the switches of fast "
+        "mode. The difference between fast mode and reference mode must be measured first with `codec-diffusers golden "
+        "accelerate`, unless --fast-unmeasured has the value 'allow'.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,

@@ -50,8 +50,8 @@ class LimitSettings(BaseSettings):
     max_connections: int = setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. The maximum is lower if the process may not open enough files "
-        "(ulimit -n). If the maximum is reached, a new connection replaces the connection that has been "
+        "Maximum number of HTTP connections. The maximum is lower if the limit on open files of the process "
+        "(ulimit -n) is too low. If the maximum is reached, a new connection replaces the connection that has been "
         "idle longest.",
         ge=1,
     )

@@ -22,8 +22,8 @@ class LoraSettings(BaseSettings):
     lora_cache_mib: int = setting(
         _PANEL,
         1024,
-        "Maximum size in MiB of the LoRA weights of requests that stay loaded for each model. The least recently used "
-        "weights are unloaded first. This memory is not available to generations.",
+        "Maximum size in MiB of the LoRA weights that each model keeps loaded for later requests. The least recently "
+        "used weights are unloaded first. This memory is not available to generations.",
         ge=1,
     )
 

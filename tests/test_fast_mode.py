@@ -105,7 +105,7 @@ def test_batches_larger_than_the_number_of_concurrent_requests_are_not_measured(
         "golden", "accelerate", measured / "none", "--switches", "batch_size=4", "--concurrent", "2"
     )
     assert status == 2
-    assert "--concurrent: must be at least 4 to fill the batches of batch_size=4, got 2" in output
+    assert "--concurrent: must be at least 4 (the largest batch_size that is measured), got 2" in output
 
 
 async def test_every_response_of_a_fast_server_has_its_switches_and_their_distance(measured: Path) -> None:

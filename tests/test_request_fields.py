@@ -133,7 +133,7 @@ def test_grpc_request_for_a_random_seed_gets_a_different_one_each_time() -> None
 
 
 def test_random_seed_must_not_be_combined_with_a_seed() -> None:
-    with pytest.raises(InvalidRequest, match="^random_seed: must not be combined with seed, got true and 0$"):
+    with pytest.raises(InvalidRequest, match="^random_seed: must not be true if seed is given, got seed 0$"):
         request_from_message(pb.GenerateRequest(prompt="x", seed=0, random_seed=True))
     assert request_from_message(pb.GenerateRequest(prompt="x", seed=5, random_seed=False)).seed == 5
 

@@ -38,7 +38,7 @@ def run_accelerate(
     largest = max(one.batch_size for one in sets)
     if largest > 1 and largest > concurrent:
         raise InvalidSettings(
-            f"--concurrent: must be at least {largest} to fill the batches of batch_size={largest}, got {concurrent}"
+            f"--concurrent: must be at least {largest} (the largest batch_size that is measured), got {concurrent}"
         )
     reference = ReferenceModel(settings)
     try:

@@ -85,8 +85,8 @@ def generate(
         _option(
             _REQUEST,
             "LoRA weights to add to the model, as NAME or NAME=SCALE, e.g. watercolor=0.8. Default scale: 1. Repeat "
-            "this option to add several. A server lists its names in /v1/models. For a model in this process, "
-            "--lora-dir sets the directory of the LoRA files.",
+            "this option to add several LoRAs. GET /v1/models of a server lists the names of its LoRAs. For a model in "
+            "this process, --lora-dir sets the directory of the LoRA files.",
             metavar="NAME[=SCALE]",
         ),
     ] = None,
@@ -101,9 +101,9 @@ def generate(
         list[str] | None,
         _option(
             _REQUEST,
-            "Parameter that only some models have, as NAME=VALUE: true_cfg_scale, guidance_rescale, "
-            "max_sequence_length or clip_skip. May be given several times. GET /v1/models of a server lists the "
-            "parameters of its models and their bounds.",
+            "Parameter that only some models have, as NAME=VALUE. NAME is true_cfg_scale, guidance_rescale, "
+            "max_sequence_length or clip_skip. Repeat this option to set several parameters. GET "
+            "/v1/models of a server lists the parameters of its models and their bounds.",
             metavar="<name=value>",
         ),
     ] = None,

@@ -57,12 +57,16 @@ class LatentMapBundle:
         verified = {}
         for name, _, expected, size in map_files(latent_map):
             if expected not in assets:
-                raise InvalidMap(f"{name} of {latent_map.id}: the file {expected} is missing")
+                raise InvalidMap(f"{name} in the map of {latent_map.id}: the file {expected} is missing")
             data = assets[expected]
             if sha256(data) != expected:
-                raise InvalidMap(f"{name} of {latent_map.id}: the hash is {sha256(data)}, expected {expected}")
+                raise InvalidMap(
+                    f"{name} in the map of {latent_map.id}: the hash is {sha256(data)}, expected {expected}"
+                )
             if size is not None and len(data) != size:
-                raise InvalidMap(f"{name} of {latent_map.id}: the file has {len(data)} bytes, expected {size} bytes")
+                raise InvalidMap(
+                    f"{name} in the map of {latent_map.id}: the file has {len(data)} bytes, expected {size} bytes"
+                )
             verified[expected] = data
         bundle = cls(latent_map, document, sha256(document), verified)
         bundle._check_scales()
@@ -153,7 +157,9 @@ class LatentMapBundle:
             try:
                 parse_scales(self.assets[entry.static_scales.hash], self.latent_map.shape[0])
             except MalformedMessage as error:
-                raise InvalidMap(f"static scales of {entry.name} of {self.latent_map.id}: {error.message}") from None
+                raise InvalidMap(
+                    f"static scales of {entry.name} in the map of {self.latent_map.id}: {error.message}"
+                ) from None
 
 
 def _lines(text: str) -> list[str]:

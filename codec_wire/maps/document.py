@@ -140,7 +140,7 @@ class LatentMap(_MapModel):
     @classmethod
     def _refuse_bf16(cls, value: object) -> object:
         if value == "bf16":
-            raise ValueError("bf16 is not supported, because deployed clients decode it as fp16")
+            raise ValueError("deployed clients decode bf16 as fp16, so bf16 is not supported")
         return value
 
     @field_validator("shape")

@@ -68,7 +68,7 @@ def test_unsupported_fixtures_are_skipped_unless_named() -> None:
         ('{"fixtures": {"a": {"kind": "image", "resolution": 64, "seed": 1, "steps": 2}}}', "prompt: Field required"),
         (
             '{"fixtures": {"a": {"kind": "video", "resolution": 64, "seed": 1, "steps": 2, "prompt": "x"}}}',
-            "a video must have fps and frames",
+            "a video must have both fps and frames",
         ),
     ],
 )

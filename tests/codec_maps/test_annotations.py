@@ -51,5 +51,5 @@ def test_invalid_thresholds_file_raises_invalid_settings_naming_the_key(
 
 
 def test_thresholds_of_an_unlisted_pipeline_raise_invalid_map() -> None:
-    with pytest.raises(InvalidMap, match=r"pipeline 'delta\+int8' is not in the map of .*, which lists raw, int8, "):
+    with pytest.raises(InvalidMap, match=r"pipeline 'delta\+int8' is not in the map of .*; allowed: raw, int8, "):
         with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})

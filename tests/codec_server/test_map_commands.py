@@ -109,7 +109,7 @@ def test_canonical_image_is_stored_in_the_map_by_digest(tmp_path: Path) -> None:
     assert bundle.latent_map.decoder.canonical_image == image
     status, output = invoke("map", "build", *options, "example/codec-diffusers:latest")
     assert status == 2
-    assert "--canonical-image must be NAME@sha256:<64 hex>, because tags can change" in output
+    assert "--canonical-image must be NAME@sha256:<64 hex>, got 'example/codec-diffusers:latest'. Tags" in output
 
 
 def test_corrupt_bundle_fails_with_one_line_and_status_1(tmp_path: Path) -> None:

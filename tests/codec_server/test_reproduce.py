@@ -83,7 +83,7 @@ def test_model_in_this_process_reproduces_its_file_and_reports_a_changed_one_by_
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        (None, "with its parameters is missing"),
+        (None, "but this file does not exist"),
         ("[]", "are not a JSON object"),
         ("{", "are not a JSON object"),
         (json.dumps({"size": "64x48"}), "does not contain the request"),

@@ -196,7 +196,7 @@ def test_corrupt_file_of_the_map_fails_with_its_name(file: str, tmp_path: Path) 
     assert str(folder) in output
     if digest:
         what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
-        assert f"{what} of tiny-sd-vae: the hash is sha256:" in output
+        assert f"{what} in the map of tiny-sd-vae: the hash is sha256:" in output
         assert f"expected sha256:{digest}" in output
     else:
         assert "map.json has the hash sha256:" in output

@@ -118,7 +118,7 @@ def test_configured_map_must_be_that_of_a_served_model(tmp_path: Path) -> None:
     with pytest.raises(InvalidMap, match="vae_scale_factor"):
         find_model_map(settings, bundle, MODEL, 0.5)
     message = (
-        f"map of the latent space {LATENT_SPACE}, but this server serves a/b; .* set --latent-space {LATENT_SPACE}$"
+        f"map of the latent space {LATENT_SPACE}, but this server serves a/b\\. .* set --latent-space {LATENT_SPACE}$"
     )
     with pytest.raises(InvalidSettings, match=message):
         require_configured_map(settings, bundle, {"a/b": None})
@@ -128,5 +128,5 @@ def test_configured_map_must_be_that_of_a_served_model(tmp_path: Path) -> None:
 def test_stored_map_with_another_hash_than_the_configured_one_is_refused() -> None:
     bundle = bundle_with_dictionary()
     require_configured_map(read_settings({"latent_map_sha256": bundle.hash}), None, {LATENT_SPACE: bundle})
-    with pytest.raises(InvalidSettings, match=r"--latent-map-sha256.*not the hash of the map of stabilityai"):
+    with pytest.raises(InvalidSettings, match=r"--latent-map-sha256.*but this server has the maps stabilityai"):
         require_configured_map(read_settings({"latent_map_sha256": "0" * 64}), None, {LATENT_SPACE: bundle})
