@@ -48,12 +48,15 @@ def _decode_reference(value: object) -> object:
         if set(value) != {"image_url"}:
             raise PydanticCustomError(
                 "reference",
-                "should be an image file, or an object with only image_url, because this server stores no files",
+                "should be an image file, or an object that has only the key image_url, because this "
+                "server stores no files",
             )
         value = value["image_url"]
         if isinstance(value, str) and not value.lower().startswith("data:"):
             raise PydanticCustomError(
-                "reference", "should have a data URL as image_url (data:image/png;base64,...); URLs are not downloaded"
+                "reference",
+                "should have a data URL as image_url (data:image/png;base64,...), because this server "
+                "downloads no files",
             )
     return decode_file_field(_REFERENCE, value)
 

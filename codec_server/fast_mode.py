@@ -55,5 +55,7 @@ def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBu
             request = probe_request(info, modality, "warm-up", 0, mode, size=size, steps=warm_up_steps(info, mode, 4))
             plans.append(plan(request, bundle, info))
         except InvalidRequest as error:
-            raise InvalidSettings(f"CODEC_COMPILE_SIZES (--compile-sizes): {error}, got {size[0]}x{size[1]}") from None
+            raise InvalidSettings(
+                f"CODEC_COMPILE_SIZES (--compile-sizes): the model does not support {size[0]}x{size[1]}: {error}"
+            ) from None
     return plans

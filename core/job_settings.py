@@ -31,7 +31,7 @@ class JobSettings(BaseSettings):
     max_video_mib: int = setting(
         _PANEL,
         DEFAULT_MAX_VIDEO_MIB,
-        "Maximum size in MiB of the files of all video jobs. A job reserves the space for its files when it is "
+        "Maximum total size in MiB of the files of all video jobs. A job reserves the space for its files when it is "
         "created, and is refused if there is not enough space.",
         ge=1,
     )
