@@ -125,8 +125,8 @@ def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
     ):
         raise InvalidRequest(
             LATENTS_FIELD,
-            f"shape must be [{model.latent_channels}, height, width] for {model.latent_space}, with height and width "
-            f"that are multiples of {cells} up to {limit // factor}, got {list(header.shape)}",
+            f"shape must be [{model.latent_channels}, height, width] for {model.latent_space}, got "
+            f"{list(header.shape)}. Height and width must be multiples of {cells} up to {limit // factor}",
         )
     return header.shape[2] * factor, header.shape[1] * factor
 

@@ -18,9 +18,10 @@ def require_extra(request: GenerationRequest, model: ModelInfo, mode: Generation
     for name, value in request.extra.given.items():
         field = accepted.get(name)
         if field is None:
-            allowed = f"which accepts {', '.join(map(str, mode.extra))}" if mode.extra else "which accepts none"
+            allowed = ", ".join(map(str, mode.extra)) if mode.extra else "none"
             raise InvalidRequest(
-                f"extra.{name}", f"is not supported by {model.name} for {mode}, {allowed}; got {value}"
+                f"extra.{name}",
+                f"is not supported by {model.name} for {mode}, got {value}; allowed parameters: {allowed}",
             )
         if not field.minimum <= value <= field.maximum:
             raise InvalidRequest(
@@ -50,13 +51,14 @@ def _require_effect(request: GenerationRequest, extra: ExtraParameters) -> None:
     if uses_true_guidance(extra) and request.negative_prompt is None:
         raise InvalidRequest(
             "extra.true_cfg_scale",
-            "requires negative_prompt, which may be empty text, if it is above 1, got "
-            f"{extra.true_cfg_scale:g} without a negative prompt",
+            f"must be at most 1 without negative_prompt, got {extra.true_cfg_scale:g}; to use a larger value, send "
+            "negative_prompt, which may be empty text",
         )
     if extra.clip_skip is not None and request.prompt_syntax == COMPEL_SYNTAX:
         raise InvalidRequest(
             "extra.clip_skip",
-            f"must not be combined with prompt_syntax {COMPEL_SYNTAX}, which selects the layers itself, got both",
+            f"must not be combined with prompt_syntax {COMPEL_SYNTAX}, got both; {COMPEL_SYNTAX} selects the layers "
+            "of the text encoder itself",
         )
     if extra.guidance_rescale and request.guidance_scale is not None and request.guidance_scale <= 1:
         raise InvalidRequest(

@@ -263,8 +263,8 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
     if model.max_pixels is not None and width * height > model.max_pixels:
         raise InvalidRequest(
             "size",
-            f"must have at most {model.max_pixels} pixels, the limit of {model.name}, got {width}x{height}, which has "
-            f"{width * height}",
+            f"must have at most {model.max_pixels} pixels for {model.name}, got {width}x{height} "
+            f"({width * height} pixels)",
         )
     if model.has_fixed_size and (width, height) != model.default_size:
         raise InvalidRequest(

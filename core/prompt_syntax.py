@@ -19,9 +19,9 @@ def require_prompt_syntax(request: GenerationRequest, model: ModelInfo) -> str |
     if request.prompt_syntax not in model.prompt_syntaxes:
         raise InvalidRequest(
             "prompt_syntax",
-            f"must be {' or '.join(model.prompt_syntaxes)} for {model.name}, got {request.prompt_syntax}; "
-            f"{COMPEL_SYNTAX} needs the text encoders of Stable Diffusion 1, 2 or XL, and on the server the extra "
-            "`weighting` (pip install -c constraints.txt '.[weighting]')",
+            f"must be {' or '.join(model.prompt_syntaxes)} for {model.name}, got {request.prompt_syntax}. "
+            f"{COMPEL_SYNTAX} needs a model with the text encoders of Stable Diffusion 1, 2 or XL. On the server, "
+            f"{COMPEL_SYNTAX} also needs the extra `weighting` (pip install -c constraints.txt '.[weighting]')",
         )
     if request.extra is not None and request.extra.clip_skip is not None:
         raise InvalidRequest(

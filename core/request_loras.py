@@ -27,7 +27,9 @@ def require_loras(model: ModelInfo, loras: Sequence[RequestLora]) -> None:
     received = ", ".join(truncated_repr(lora.name) for lora in loras)
     if model.request_loras is None:
         reason = "" if model.no_loras_reason is None else f", because {model.no_loras_reason}"
-        raise InvalidRequest("loras", f"is not supported by {model.name}{reason}; remove the field, got {received}")
+        raise InvalidRequest(
+            "loras", f"got {received}, but the field is not supported by {model.name}{reason}; remove the field"
+        )
     directory = model.lora_directory
     if directory is None:
         return

@@ -62,7 +62,7 @@ def _require_guidance(request: GenerationRequest, mode: GenerationMode, model: M
     if mode.guidance_of_negative_prompt and request.negative_prompt is None:
         raise InvalidRequest(
             "guidance_scale",
-            f"requires `negative_prompt` for {model.name}, because it has no effect without one; a space is sufficient",
+            f"has no effect on {model.name} without `negative_prompt`; send a negative prompt (a space is sufficient)",
         )
 
 

@@ -255,8 +255,8 @@ class ServedModels:
         if found is None:
             raise NotFound(
                 "latent_space",
-                f"{models[0].latent_space} has no latent-to-RGB matrix on this server: build one with `codec-diffusers "
-                "map build`",
+                f"{models[0].latent_space} has no latent-to-RGB matrix on this server; build the matrix with "
+                "`codec-diffusers map build`",
             )
         return found
 

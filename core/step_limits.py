@@ -17,7 +17,9 @@ def require_scheduler(model: ModelInfo, scheduler: str | None) -> None:
     received = truncated_repr(scheduler)
     if not model.schedulers:
         raise InvalidRequest(
-            "scheduler", f"is not supported by {model.name}, which only has its own scheduler, got {received}"
+            "scheduler",
+            f"is not supported by {model.name}, got {received}; remove the field, because the model has no "
+            "scheduler except its own",
         )
     raise InvalidRequest("scheduler", f"must be one of {', '.join(model.schedulers)} for {model.name}, got {received}")
 
@@ -38,7 +40,8 @@ def require_accepted_steps(
         return
     if strength is not None and accepts(mode, steps, 1.0):
         raise InvalidRequest(
-            "strength", f"must be at least 1/steps = {1 / steps:g}, so that at least one step runs, got {strength:g}"
+            "strength",
+            f"must be at least 1/steps = {1 / steps:g}, got {strength:g}; with a smaller strength, no step runs",
         )
     full_strength = strength if strength is None else 1.0
     accepted = _accepted_range(lambda number: accepts(mode, number, full_strength), model.limits.max_steps)

@@ -100,8 +100,8 @@ def switches_of(settings: Settings) -> Switches:
     if given:
         name, value = next(iter(given.items()))
         raise InvalidSettings(
-            f"{PREFIX}{name.upper()} ({_flag(name)}): is only allowed with {PREFIX}MODE=fast (--mode fast), "
-            f"because it changes the pixels, got {truncated_repr(value)} in reference mode"
+            f"{PREFIX}{name.upper()} ({_flag(name)}): got {truncated_repr(value)} in reference mode, but this setting "
+            f"changes the pixels and is only allowed with {PREFIX}MODE=fast (--mode fast)"
         )
     return Switches()
 

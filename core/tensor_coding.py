@@ -91,8 +91,8 @@ def _require_shape(tensor: TensorData, channels: int, info: ModelInfo) -> None:
     ):
         raise InvalidRequest(
             "shape",
-            f"must be [batch, {channels}, height, width], or [1, {channels}, frames, height, width] for a video, with "
-            f"sides that are multiples of {unit} up to {limit}, got {list(shape)}",
+            f"must be [batch, {channels}, height, width] for images or [1, {channels}, frames, height, width] for a "
+            f"video, got {list(shape)}. Height and width must be multiples of {unit} up to {limit}",
         )
 
 

@@ -68,7 +68,7 @@ def configured_tracer() -> Tracer | None:
         from core.otel_tracer import OtelTracer  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"exporting traces needs {error.name}, which is not installed: pip install 'codec-diffusers[otel]', or set "
-            f"{EXPORTER}=none"
+            f"exporting traces needs {error.name}, which is not installed. Run pip install 'codec-diffusers[otel]', or "
+            f"set {EXPORTER}=none"
         ) from None
     return OtelTracer(exporter)

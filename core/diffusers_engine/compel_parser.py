@@ -79,12 +79,14 @@ def parse_prompt(field: str, text: str) -> "Conjunction":
     except (_TooManyMatches, RecursionError):
         raise InvalidRequest(
             field,
-            f"must be a shorter or simpler prompt with prompt_syntax {COMPEL_SYNTAX}: parsing it needs more than "
-            f"{MAX_MATCHES} steps, got {len(text)} characters",
+            f"must need at most {MAX_MATCHES} parsing steps with prompt_syntax {COMPEL_SYNTAX}, got a prompt of "
+            f"{len(text)} characters that needs more steps; send a shorter or simpler prompt",
         ) from None
     except Exception as error:  # pyparsing and compel raise many classes, e.g. OverflowError for many plus signs
         raise InvalidRequest(
-            field, f"must have the syntax of {COMPEL_SYNTAX}: {truncated_repr(str(error))}, got {truncated_repr(text)}"
+            field,
+            f"must have the syntax of {COMPEL_SYNTAX}, got {truncated_repr(text)}. The error of the parser is "
+            f"{truncated_repr(str(error))}",
         ) from None
     _require_supported(field, conjunction)
     return conjunction
@@ -110,7 +112,9 @@ def _require_supported(field: str, conjunction: "Conjunction") -> None:
     for part in conjunction.prompts:
         if getattr(part, "normalize_weights", False) and sum(part.weights) == 0:
             raise InvalidRequest(
-                field, "must have weights in .blend() whose sum is not 0, or no_normalize as last argument, got sum 0"
+                field,
+                "must have weights in .blend() whose sum is not 0, got weights with the sum 0; to use these weights, "
+                "add no_normalize as the last argument of .blend()",
             )
 
 

@@ -16,6 +16,7 @@ def require_package(package: str, setting: str, value: str) -> None:
     """
     if importlib.util.find_spec(package) is None:
         raise InvalidSettings(
-            f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}) requires {package}, which is not installed, "
-            f"got {value}; install the extra `speed` (pip install -c constraints.txt '.[speed]'), or remove the setting"
+            f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}): the value {value} requires {package}, which "
+            "is not installed. Install the extra `speed` (pip install -c constraints.txt '.[speed]'), or remove the "
+            "setting"
         )

@@ -66,8 +66,8 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
             continue
         if name in switches.required:
             raise InvalidSettings(
-                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}) is not supported by {source.label}, because "
-                f"{reason}, got {value or 'on'}; remove the setting"
+                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): the value {value or 'on'} is not supported "
+                f"by {source.label}, because {reason}. Remove the setting"
             )
         log.warning("fast mode runs without %s, because %s", text, reason)
         switches = switches.without(name)
@@ -125,7 +125,9 @@ def _set_attention_backend(denoiser: Any, name: str) -> None:
             denoiser.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidSettings(f"{PREFIX}ATTENTION_BACKEND (--attention-backend): {reason}, got {name}") from None
+        raise InvalidSettings(
+            f"{PREFIX}ATTENTION_BACKEND (--attention-backend): diffusers cannot use the value {name}: {reason}"
+        ) from None
 
 
 def _automatic_compilation(model: _Model) -> str:

@@ -59,8 +59,8 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InvalidRequest(
                     field,
-                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header states {file.width}x{file.height}, "
-                    f"the image has {image.width}x{image.height}",
+                    f"must have at most {MAX_IMAGE_PIXELS} pixels, got an image of {image.width}x{image.height}, "
+                    f"although the file header states {file.width}x{file.height}",
                 )
             return ImageOps.fit(upright(to_rgb(image), orientation_of(file)), size, Image.Resampling.LANCZOS)
     # Pillow's decoders raise all of these for broken files.

@@ -51,7 +51,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
     shown = ", ".join(unmatched[:_SHOWN_KEYS]) + (", ..." if len(unmatched) > _SHOWN_KEYS else "")
     model = type(pipeline).__name__
     if len(unmatched) == len(keys):
-        raise ModelLoadError(f"none of the {len(keys)} keys of the LoRA weights {location} fits {model}: {shown}")
+        raise ModelLoadError(f"none of the {len(keys)} keys of the LoRA weights {location} fits {model}. Keys: {shown}")
     problem = f"{len(unmatched)} of {len(keys)} keys of the LoRA weights {location} do not fit {model}: {shown}"
     if not allow_partial:
         raise ModelLoadError(f"{problem}. Set CODEC_PARTIAL_LORAS=true to apply only the keys that fit")
@@ -87,7 +87,10 @@ def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
         if received > expected or (received < expected and not hasattr(pipeline, "_maybe_expand_lora_state_dict")):
             raise ModelLoadError(f"{key} has {received} {features} features, but the layer has {expected}")
     if missing and len(missing) == len(weights):
-        raise ModelLoadError(f"the model has none of the {len(missing)} layers, for example {missing[0]}")
+        raise ModelLoadError(
+            f"the model has no layer for any of the {len(missing)} LoRA weights; the first of these weights is "
+            f"{missing[0]}"
+        )
 
 
 _SIDES = {"A.weight": (1, "input"), "B.weight": (0, "output")}

@@ -84,8 +84,8 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
                 f"{model.info.name} ({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}) "
                 "cannot be served: its decoded latents differ from the pixels of its pipeline by up to "
                 f"{check.max_difference} of 255 levels, but the maximum is {check.tolerance}. The pipeline or its "
-                "VAE changes the latents before they are decoded, or the pixels afterwards. Clients cannot do this: "
-                "remove this change, or serve a pipeline class without it"
+                "VAE changes the latents before decoding or the pixels after decoding. Clients cannot make such a "
+                "change: remove the change from the pipeline or the VAE, or serve another pipeline class"
             )
         if check.reason is not None:
             log.warning("decoded latents cannot be compared with the pixels of %s: %s", check.pipeline, check.reason)

@@ -29,8 +29,8 @@ def quantization_arguments(
     if gguf is not None:
         if quantization != "none":
             raise InvalidSettings(
-                f"{PREFIX}QUANTIZATION (--quantization): cannot be combined with {PREFIX}GGUF, whose weights are "
-                f"already quantized; remove it, got {quantization}"
+                f"{PREFIX}QUANTIZATION (--quantization): cannot be combined with {PREFIX}GGUF, got "
+                f"{quantization}; remove {PREFIX}QUANTIZATION, because the weights of a GGUF file are already quantized"
             )
         replaced = replaced_denoisers(source, components)
         return {name: _gguf_denoiser(source, folder / name, components[name][1], device) for name in replaced}
@@ -67,8 +67,8 @@ def _gguf_denoiser(source: ModelSource, folder: Path, class_name: str, device: D
     model_class = getattr(diffusers, class_name)
     if not hasattr(model_class, "from_single_file"):
         raise InvalidSettings(
-            f"{PREFIX}GGUF (--gguf): diffusers cannot load {class_name} from a single file, got {file.name}; remove "
-            "the setting"
+            f"{PREFIX}GGUF (--gguf): got {file.name}, but diffusers cannot load {class_name} from a single file. "
+            "Remove the setting"
         )
     return model_class.from_single_file(
         str(file),
@@ -89,8 +89,8 @@ def _torchao(name: str, _device: Device) -> Any:
 def _bitsandbytes(name: str, device: Device) -> Any:
     if device.torch_device.type == "cpu":
         raise InvalidSettings(
-            f"{PREFIX}QUANTIZATION (--quantization): diffusers uses bitsandbytes only on a GPU, got {name}; on a CPU, "
-            f"the allowed values are 'none', {', '.join(map(repr, TORCHAO))}"
+            f"{PREFIX}QUANTIZATION (--quantization): the value {name} selects bitsandbytes, which diffusers uses only "
+            f"on a GPU. On a CPU, the allowed values are 'none', {', '.join(map(repr, TORCHAO))}"
         )
     require_package("bitsandbytes", "quantization", name)
     from diffusers import BitsAndBytesConfig  # noqa: PLC0415 - takes seconds

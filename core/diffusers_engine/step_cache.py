@@ -56,7 +56,8 @@ class StepCache:
         except Exception as error:  # diffusers raises whatever its indices and look-ups do
             classes = ", ".join(type(one).__name__ for one in transformers)
             raise InvalidSettings(
-                f"{PREFIX}STEP_CACHE (--step-cache): {name} does not work with {classes} ({error}), got {name}"
+                f"{PREFIX}STEP_CACHE (--step-cache): the step cache {name} does not work with {classes} ({error}); "
+                "choose another value"
             ) from None
 
     def begin(self, pipeline: Any, steps: int) -> None:

@@ -148,8 +148,8 @@ def _require_encodable(field: str, text: str, provider: Any) -> None:
     if runs > MAX_ENCODER_RUNS:
         raise InvalidRequest(
             field,
-            f"must need at most {MAX_ENCODER_RUNS} runs of the text encoder, got {runs}: 1 for each chunk of {size} "
-            "tokens, and 1 more for each text with a weight of less than 1",
+            f"must need at most {MAX_ENCODER_RUNS} runs of the text encoder, got {runs}. For each chunk of {size} "
+            "tokens, the text encoder runs once, and once more for each text with a weight of less than 1",
         )
 
 
@@ -166,7 +166,7 @@ def _number_of_chunks(field: str, provider: Any, texts: list[str], reduced: list
         return lower_bound
     all_tokens, _, _ = provider.get_token_ids_and_expand_weights(texts, [1.0] * len(texts), device="cpu")
     if any(is_reduced and not found for is_reduced, found in zip(reduced, tokens, strict=False)):
-        raise InvalidRequest(field, "must not have a weight of less than 1 for an empty text, got one")
+        raise InvalidRequest(field, "must not contain an empty text with a weight of less than 1")
     if any(reduced):
         _require_ranges(field, lambda: provider._get_token_ranges_for_fragments(all_tokens.tolist(), texts))
     return len(all_tokens) // size

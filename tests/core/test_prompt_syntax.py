@@ -36,7 +36,7 @@ def test_plain_prompts_may_contain_anything(syntax: str | None) -> None:
 
 def test_model_without_compel_refuses_it_with_the_reason() -> None:
     request = parse_request({"prompt": "a sea", "prompt_syntax": "compel"})
-    with pytest.raises(InvalidRequest, match="must be plain for .*, got compel; compel needs .* the extra `weighting`"):
+    with pytest.raises(InvalidRequest, match="must be plain for .*, got compel. compel needs .* the extra `weighting`"):
         require_prompt_syntax(request, MODEL)
 
 

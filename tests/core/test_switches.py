@@ -56,12 +56,14 @@ def test_fast_mode_has_its_defaults_unless_they_are_set() -> None:
 
 
 def test_switch_in_reference_mode_is_refused_with_its_name_and_value() -> None:
-    with pytest.raises(InvalidSettings, match=r"CODEC_STEP_CACHE \(--step-cache\).*CODEC_MODE=fast.*'first_block'"):
+    with pytest.raises(
+        InvalidSettings, match=r"CODEC_STEP_CACHE \(--step-cache\): got 'first_block' .*CODEC_MODE=fast"
+    ):
         switches_of(Settings(step_cache="first_block"))
 
 
 def test_batches_are_refused_in_reference_mode() -> None:
-    with pytest.raises(InvalidSettings, match=r"CODEC_BATCH_SIZE \(--batch-size\).*CODEC_MODE=fast.*got 8"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_BATCH_SIZE \(--batch-size\): got '?8'? .*CODEC_MODE=fast"):
         switches_of(Settings(batch_size=8))
     assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS, batch_size=8)
     assert switches_of(Settings(batch_size=8, mode="fast")).names[-1] == "batch_size=8"

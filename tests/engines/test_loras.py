@@ -46,5 +46,5 @@ async def test_loras_of_a_replica_have_the_bytes_and_errors_of_the_local_engine(
     finally:
         model.free()
     (other,) = (one.model.name for one in ray_service.models if one is not served)
-    with pytest.raises(InvalidRequest, match=r"^loras: is not supported by .*; remove the field, got 'ink'$"):
+    with pytest.raises(InvalidRequest, match=r"^loras: got 'ink', but .* is not supported by .*; remove the field$"):
         await generate(ray_service, model=other, loras=INK)

@@ -78,8 +78,8 @@ def resolution_for_edits_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[No
         if excess > 0:
             raise InvalidRequest(
                 field,
-                f"must be {excess} tokens shorter for {plan.model}, whose limit of {limit} tokens includes "
-                f"{image_tokens} for the input image, got {truncated_repr(text)}",
+                f"must be {excess} tokens shorter for {plan.model}, got {truncated_repr(text)}. The limit is {limit} "
+                f"tokens, of which the input image uses {image_tokens}",
             )
     with resolution_of_plan(pipeline, plan):
         yield

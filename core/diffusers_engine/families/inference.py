@@ -54,8 +54,8 @@ def inferred_family(pipeline_class: type, model: str) -> Family:
         problems = [f"it has no argument {name}" for name in missing]
         problems += [f"it requires the argument {name}, which requests do not have" for name in unknown]
         raise ModelLoadError(
-            f"{model}: the pipeline class {pipeline_class.__name__} has no row in the family table, and none can be "
-            f"inferred from its signature: {', '.join(problems)}"
+            f"{model}: the pipeline class {pipeline_class.__name__} has no row in the family table, and a row cannot "
+            f"be inferred from its signature: {', '.join(problems)}"
         )
     has_image = found["image"] is not None and _is_required(parameters[found["image"]])
     is_video = found["num_frames"] is not None

@@ -94,7 +94,7 @@ def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device) -> N
         return sample(model, plan_of(model, fields | {"prompt": "a" * letters}), Job(), lambda _done, _total: None)
 
     assert latents_of(longest).isfinite().all()
-    with pytest.raises(InvalidRequest, match="^prompt: must be 1 tokens shorter for .* includes 4 for the input image"):
+    with pytest.raises(InvalidRequest, match="^prompt: must be 1 tokens shorter .* of which the input image uses 4$"):
         latents_of(longest + 1)
 
 

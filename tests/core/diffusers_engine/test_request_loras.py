@@ -386,7 +386,9 @@ def test_fast_mode_supports_loras_only_with_unchanged_layers(
     generate = Sampler(allowed, device_thread)
     assert not torch.equal(generate({"ink": 1.0}), generate())
     refused = load_with_loras(tmp_path, device, switches=Switches(fused_qkv=True))
-    with pytest.raises(InvalidRequest, match=r"^loras: is not supported by .*, because fast mode runs with fused_qkv;"):
+    with pytest.raises(
+        InvalidRequest, match=r"^loras: got .* is not supported by .*, because fast mode runs with fused_qkv;"
+    ):
         plan_of(refused, {"ink": 1.0})
 
 

@@ -179,7 +179,7 @@ def test_refused_step_count_names_the_accepted_range(
 
 def test_strength_that_leaves_no_step_is_rejected() -> None:
     model = info_of(build_pipeline())
-    with pytest.raises(InvalidRequest, match=r"1/steps = 0\.2, so that at least one step runs, got 0\.1") as caught:
+    with pytest.raises(InvalidRequest, match=r"1/steps = 0\.2, got 0\.1; with a smaller strength") as caught:
         planned(model, steps=5, strength=0.1, image=IMAGE)
     assert caught.value.field == "strength"
 
