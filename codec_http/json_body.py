@@ -85,7 +85,7 @@ def _without_files(data: bytes | bytearray, files: dict[str, str], urls: dict[st
         end = data.find(b'"', start.end())
         if end < 0 or data[end - 1 : end] == b"\\":
             raise InvalidRequest(
-                name, "must be valid base64, got text that contains a backslash or has no closing quote"
+                name, "must be a JSON string of valid base64, got a string that contains a backslash or does not end"
             )
         value, replacement = _parse(data[start.end() - 1 : end + 1]), b"null"
         if name == _URL:

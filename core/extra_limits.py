@@ -31,7 +31,7 @@ def require_extra(request: GenerationRequest, model: ModelInfo, mode: Generation
         if field.same_as is not None and getattr(request, field.same_as) is not None:
             raise InvalidRequest(
                 f"extra.{name}",
-                f"must not be combined with {field.same_as}, which sets the same scale of {model.name}, got both",
+                f"must be omitted if the request contains {field.same_as}: {model.name} has one scale for both fields",
             )
     _require_effect(request, request.extra)
 

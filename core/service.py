@@ -53,8 +53,8 @@ class LatentService:
         If the server is not serving, nothing is checked, because the later selection of a model raises NotReady.
 
         Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
-        did not wait for the time in Retry-After, Overloaded is raised after a delay. Without the delay, a client that
-        retries in a loop would take CPU time from the device.
+        did not wait for the time in Retry-After, Overloaded is raised after a delay. Without the delay, the
+        requests of a client that retries in a loop would slow down the generations.
         """
         if self.lifecycle.state is not State.SERVING:
             return

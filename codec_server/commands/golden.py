@@ -149,8 +149,7 @@ def accelerate(
         typer.Option(
             help="Comma-separated sets of switches of fast mode to measure. The switches of one set are joined by "
             "+. For example, fused_qkv,vae_tiling+batch_size=8 has two sets: fused_qkv alone, and vae_tiling "
-            "together with batch_size=8. If this option is omitted, the command measures several sets with one switch "
-            "each, the switches that are on by default in fast mode, and these switches together with batches."
+            "together with batch_size=8. Default: the command selects the sets."
         ),
     ] = None,
     images: Annotated[

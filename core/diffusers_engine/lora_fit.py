@@ -85,7 +85,7 @@ def require_plain_lora(pipeline: Any, weights: Mapping[str, Any]) -> None:
         received, expected = weight.shape[axis], getattr(module, "base_layer", module).weight.shape[axis]
         # Pipelines with this method pad weights for fewer features than the layer has.
         if received > expected or (received < expected and not hasattr(pipeline, "_maybe_expand_lora_state_dict")):
-            raise ModelLoadError(f"{key} has {received} {features} features, but the layer has {expected}")
+            raise ModelLoadError(f"{key} has {received} {features} features, but the layer of the model has {expected}")
     if missing and len(missing) == len(weights):
         raise ModelLoadError(
             f"the model has no layer for any of the {len(missing)} LoRA weights; the first of these weights is "

@@ -82,7 +82,7 @@ def plan_for(model: ModelInfo, **fields: object) -> StreamPlan:
             QWEN,
             {"extra": {"true_cfg_scale": 2}, "guidance_scale": 3.0, "negative_prompt": ""},
             "extra.true_cfg_scale",
-            "must not be combined with guidance_scale",
+            "must be omitted if the request contains guidance_scale",
         ),
     ],
 )

@@ -313,7 +313,9 @@ def test_control_lora_that_would_replace_layers_of_flux_is_refused(
     write_lora(tmp_path, "control", seed=1, build=flux.build_flux_control, targets={"transformer": ("x_embedder",)})
     generate = Sampler(load_with_loras(tmp_path, device, "tests.support.families.images:build_flux"), device_thread)
     modules, plain = modules_of(generate.model), generate()
-    with pytest.raises(InvalidRequest, match=r"x_embedder\.lora_A\.weight has \d+ input features, but the layer has"):
+    with pytest.raises(
+        InvalidRequest, match=r"x_embedder\.lora_A\.weight has \d+ input features, but the layer of the model has"
+    ):
         generate({"control": 1.0})
     assert modules_of(generate.model) == modules
     assert torch.equal(generate(), plain)
