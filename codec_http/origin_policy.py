@@ -19,8 +19,8 @@ class OriginPolicy:
 
     A page may use the server if its origin is one of `allowed_origins` or the origin of `public_url`. By default,
     `allowed_origins` contains the origins of localhost and loopback addresses. A page with the server's own origin may
-    use the server if the host in this origin is an IP address or localhost. If the host in the server's own origin is a
-    name other than localhost, pages with the server's own origin are not allowed. The owner of a host name could let
+    use the server if the host in this origin is an IP address or localhost. Pages of the
+    server that were opened by another host name than localhost are not allowed. The owner of a host name could let
     the name resolve to the server's address. In a DNS rebinding attack, the pages of the attacker have the origin of
     the server.
 

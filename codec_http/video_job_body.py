@@ -48,8 +48,8 @@ def _decode_reference(value: object) -> object:
         if set(value) != {"image_url"}:
             raise PydanticCustomError(
                 "reference",
-                "should be an image file, or an object that has only the key image_url, because this "
-                "server stores no files",
+                "should be an image file, or an object that has only the key image_url (the object cannot refer to a "
+                "stored file, because this server stores none)",
             )
         value = value["image_url"]
         if isinstance(value, str) and not value.lower().startswith("data:"):

@@ -1,4 +1,4 @@
-"""The models that a server offers on a Ray cluster, kept up to date with the replicas."""
+"""The models that a server offers on a Ray cluster, which follow the replicas that are running."""
 
 import asyncio
 import logging

@@ -61,7 +61,7 @@ def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -
 def find_bundle(
     header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
 ) -> LatentMapBundle | None:
-    """Find the latent-space map of a stream in `selected`, in `models_dir`, or in the embedded maps.
+    """Find the latent-space map of a stream. Search `selected`, then `models_dir`, then the embedded maps.
 
     Raises InvalidMap if `selected` contains maps, but no map of the stream's latent space. Also raises InvalidMap if
     `required` is True and no map is found.

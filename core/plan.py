@@ -31,7 +31,7 @@ from core.step_limits import require_accepted_steps, require_scheduler
 RENDERING_STEPS = 2
 """Number of sampler steps that cost as much as decoding latents to pixels.
 
-Decoding was measured to cost as much as 1.57 sampler steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
+With Stable Diffusion 1 at 512x512, decoding takes as long as 1.57 sampler steps (docs/rendering.md).
 """
 
 

@@ -22,10 +22,10 @@ The first delay is FIRST_DELAY_S. Each further delay is twice as long as the pre
 class Watchdog:
     """Watchdog that makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
 
-    A device that makes no progress for more than `step_timeout_s` seconds hangs. The device fails if
-    MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an exception if the
-    generation fails. The lifecycle reports in two cases that the process is not alive: the device hangs, or a recovery
-    takes more than `step_timeout_s` seconds.
+    The watchdog assumes that the device hangs after more than `step_timeout_s` seconds without progress. It assumes
+    that the device fails if MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an
+    exception if the generation fails. The lifecycle reports in two cases that the process is not alive: the device
+    hangs, or a recovery takes more than `step_timeout_s` seconds.
     """
 
     def __init__(

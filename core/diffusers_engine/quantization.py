@@ -52,7 +52,7 @@ def find_gguf(source: ModelSource) -> Path:
     for path in (Path(name), source.models_dir / name):
         if path.is_file():
             return path
-    raise InvalidSettings(f"{PREFIX}GGUF (--gguf): file not found (also searched in {source.models_dir}), got {name}")
+    raise InvalidSettings(f"{PREFIX}GGUF (--gguf): file {name} not found, also not in {source.models_dir}")
 
 
 def _gguf_denoiser(source: ModelSource, folder: Path, class_name: str, device: Device) -> Any:

@@ -102,7 +102,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row of the family table. A row states how to load and call a pipeline class, and how to read the latents."""
+    """One row of the family table. A family states how to load and call a pipeline class, and how to read latents."""
 
     pipeline_class: str
     """Name of the pipeline class in diffusers."""
