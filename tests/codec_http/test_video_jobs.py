@@ -125,7 +125,7 @@ async def test_form_has_the_fields_of_json_and_files(tmp_path: Path) -> None:
         ({"pipeline": "int8"}, "pipeline", "requests for latents (POST /v1/videos/generations)"),
         ({"n": 2}, "n", "is not a field of a request"),
         ({"prompt": ""}, "prompt", "at least 1 character"),
-        ({"input_reference": {"file_id": "f"}}, "input_reference", "this server stores no files"),
+        ({"input_reference": {"file_id": "f"}}, "input_reference", "this server stores none"),
         ({"input_reference": {"image_url": "https://x/y.png"}}, "input_reference", "this server downloads no files"),
         ({"input_reference": {"image_url": "data:image/png;base64,QUJD"}}, "input_reference", "PNG, JPEG or WebP"),
         ({"modality": "image-latents"}, "modality", "video"),
