@@ -51,7 +51,7 @@ class GoldenFixture:
     def pixels(self) -> Pixels:
         """Return the reference images of the fixture.
 
-        Raises InvalidSettings if the images do not have the hash in the manifest.
+        Raises InvalidSettings if the hash of the images differs from the hash in the manifest.
         """
         pixels = read_images(self.folder / name for name in image_names(self.manifest))
         if sha256(pixels.tobytes()) != self.manifest.pixels_sha256:

@@ -29,8 +29,8 @@ def memory_by_device() -> dict[tuple[str, str], int]:
 def free_memory(device: torch.device) -> int | None:
     """Return the number of bytes that this process can still allocate on `device`; None if the number is unknown.
 
-    For the CPU, return the smaller of two numbers. One number is the available memory of the machine. The other number
-    is the memory that the control group (cgroup version 2) of the process still allows.
+    For the CPU, return the available memory of the machine, or the memory that the control group (cgroup version 2) of
+    the process still allows, if the control group allows less.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

@@ -107,7 +107,7 @@ def switches_of(settings: Settings) -> Switches:
 
 
 def with_switches(settings: Settings, switches: Switches) -> Settings:
-    """Return a copy of `settings` in fast mode in which exactly `switches` are on."""
+    """Return a copy of `settings` that selects fast mode with exactly `switches`."""
     return settings.model_copy(update={"mode": Mode.FAST.value, **{name: getattr(switches, name) for name in _OFF}})
 
 
