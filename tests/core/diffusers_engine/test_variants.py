@@ -56,7 +56,9 @@ async def test_model_with_a_motion_adapter_generates_images_and_videos(
 ) -> None:
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
-    assert GenerationMode(Modality.VIDEO, previews=True) in model.info.modes
+    video_modes = [mode for mode in model.info.modes if mode.modality is Modality.VIDEO]
+    assert [replace(mode, extra=()) for mode in video_modes] == [GenerationMode(Modality.VIDEO, previews=True)]
+    assert [field.name for field in video_modes[0].extra] == ["clip_skip"]
     assert model.info.limits == RequestLimits()
     assert len(await frame_data(model, device_thread, modality=Modality.VIDEO)) == 24
     assert len(await frame_data(model, device_thread)) == 1
