@@ -162,7 +162,7 @@ def test_defaults_that_a_model_cannot_have_are_left_off_in_a_measurement(
 
 
 def test_golden_fixtures_are_not_made_in_fast_mode(measured: Path) -> None:
-    with pytest.raises(InvalidSettings, match=r"CODEC_MODE \(--mode\): golden fixtures are only generated"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_MODE \(--mode\) is fast, but golden fixtures are only generated"):
         ReferenceModel(settings_for(measured))
 
 

@@ -211,7 +211,10 @@ def test_missing_or_mismatched_map_is_an_error(tmp_path: Path, golden_folder: Pa
     assert "create one with `codec-diffusers map build`" in output
     status, output = invoke(*command, "--map", bundle_folder(codec_scenes.FOLDER, LATENT_SPACE))
     assert status == 2
-    assert f"the latent space {LATENT_SPACE} with 4 channels, the fixtures have other-vae with 4" in output
+    assert (
+        f"the latent space {LATENT_SPACE} with 4 channels, but the fixtures have the latent space other-vae with 4"
+        in output
+    )
 
 
 def test_notes_list_missing_metrics_and_differences(
