@@ -1,7 +1,7 @@
 """Fixtures for all tests: the small pipeline with its engine, and a server process with the embedded model."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
+from tests.support.pipeline_pixels import bundle_with_dtype
 from tests.support.processes import Addresses, start_server
+from tests.support.serving import Servers, run_servers
 from tests.support.tiny_sd import save_model_and_map
 
 # Shells start background processes with SIGINT ignored, and the subprocesses of the tests would inherit that.
@@ -53,6 +55,13 @@ def device_thread(device: Device) -> Iterator[DeviceThread]:
 @pytest.fixture
 def engine(tiny_model: LoadedModel, device_thread: DeviceThread) -> DiffusersEngine:
     return DiffusersEngine(tiny_model, device_thread)
+
+
+@pytest.fixture
+async def fp32_servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[Servers]:
+    """An HTTP and a gRPC server of the small pipeline, which send latents in fp32, so that they can be compared."""
+    async with run_servers(engine, tiny_model.info, bundle=bundle_with_dtype(tiny_model, "fp32")) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The request field `extra` over both protocols, a gateway and the clients, and in fast mode."""
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,11 @@ import torch
 
 from codec_client import GrpcClient, HttpClient
 from codec_pixels.device_thread import DeviceThread
-from codec_wire import WireFormat
-from codec_wire.decoder import LatentDecoder
 from codec_wire.extra import ExtraParameters
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
 from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.clip_layers import with_text_model
-from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
@@ -30,9 +26,9 @@ from core.model import GenerationMode
 from core.plan import plan
 from tests.support.fake_engine import FakeEngine
 from tests.support.ffmpeg import read_comment
-from tests.support.http_requests import IMAGES, read_error
+from tests.support.http_requests import IMAGES, read_error, request_latents
 from tests.support.pipeline_pixels import bundle_with_dtype
-from tests.support.serving import VIDEO_MODEL, Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.serving import VIDEO_MODEL, Servers, http_address, run_http_gateway
 from tests.support.tiny_sd import build_pipeline
 from tests.support.video_jobs import VIDEO_JOBS, run_video_server
 
@@ -40,19 +36,10 @@ FIELDS: dict[str, Any] = {"prompt": "a sea", "size": "64x64", "steps": 4, "seed"
 EXTRA = {"guidance_rescale": 0.5, "clip_skip": 1}
 
 
-@pytest.fixture
-async def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[Servers]:
-    bundle = bundle_with_dtype(tiny_model, "fp32")
-    async with run_servers(engine, tiny_model.info, bundle=bundle) as running:
-        yield running
-
-
 async def latents_of(http: Any, **fields: Any) -> Any:
-    response = await http.post(IMAGES, json=FIELDS | fields)
-    assert response.status == 200, await response.text()
-    assert json.loads(response.headers["Codec-Parameters"]).get("extra") == fields.get("extra")
-    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
-    return LatentDecoder(header).decode(frames[0])
+    latents, headers = await request_latents(http, FIELDS | fields)
+    assert json.loads(headers["Codec-Parameters"]).get("extra") == fields.get("extra")
+    return latents
 
 
 def expected_latents(**arguments: Any) -> Any:
@@ -72,24 +59,24 @@ def expected_latents(**arguments: Any) -> Any:
 
 
 async def test_protocols_gateway_and_clients_return_the_latents_of_the_pipeline(
-    servers: Servers, device_thread: DeviceThread
+    fp32_servers: Servers, device_thread: DeviceThread
 ) -> None:
     # On the device thread, because the number of CPU threads changes the result.
     default, expected = (device_thread.submit(expected_latents, **one).result() for one in ({}, EXTRA))
     assert np.abs(default - expected).max() > 1e-3
-    async with run_http_gateway(servers.grpc_address) as (_, gateway):
-        for http in (servers.http, gateway):
+    async with run_http_gateway(fp32_servers.grpc_address) as (_, gateway):
+        for http in (fp32_servers.http, gateway):
             for _ in range(2):  # the second time with embeddings from the cache
                 np.testing.assert_array_equal(await latents_of(http, extra=EXTRA), expected)
                 np.testing.assert_array_equal(await latents_of(http), default)
-    for client_class, address in ((HttpClient, http_address(servers)), (GrpcClient, servers.grpc_address)):
+    for client_class, address in ((HttpClient, http_address(fp32_servers)), (GrpcClient, fp32_servers.grpc_address)):
         async with client_class(address) as client:
             generation = await client.generate("a sea", size=(64, 64), steps=4, seed=5, extra=EXTRA)
             np.testing.assert_array_equal(generation.latents[0], expected)
             assert generation.parameters["extra"] == EXTRA
 
 
-async def test_server_and_gateway_list_the_parameters_with_their_bounds(servers: Servers) -> None:
+async def test_server_and_gateway_list_the_parameters_with_their_bounds(fp32_servers: Servers) -> None:
     text, image = "image-latents from a prompt", "image-latents from a prompt and image"
     inpainting = "image-latents from a prompt and image and mask"
     expected = [
@@ -112,8 +99,8 @@ async def test_server_and_gateway_list_the_parameters_with_their_bounds(servers:
             "forms": [text, image, inpainting],
         },
     ]
-    async with run_http_gateway(servers.grpc_address) as (_, gateway):
-        for http in (servers.http, gateway):
+    async with run_http_gateway(fp32_servers.grpc_address) as (_, gateway):
+        for http in (fp32_servers.http, gateway):
             (listed,) = (await (await http.get("/v1/models")).json())["data"]
             (described,) = (await (await http.get("/codec/info")).json())["models"]
             assert listed["extra"] == described["extra"] == expected
@@ -130,9 +117,9 @@ async def test_server_and_gateway_list_the_parameters_with_their_bounds(servers:
         ("clip_skip=1", "extra", "got 'clip_skip=1'"),
     ],
 )
-async def test_invalid_parameter_names_the_field(servers: Servers, extra: Any, param: str, message: str) -> None:
-    async with run_http_gateway(servers.grpc_address) as (_, gateway):
-        for http in (servers.http, gateway):
+async def test_invalid_parameter_names_the_field(fp32_servers: Servers, extra: Any, param: str, message: str) -> None:
+    async with run_http_gateway(fp32_servers.grpc_address) as (_, gateway):
+        for http in (fp32_servers.http, gateway):
             response = await http.post(IMAGES, json=FIELDS | {"extra": extra})
             error = await read_error(response)
             assert (response.status, error["param"]) == (400, param)

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import diffusers
@@ -14,8 +13,6 @@ import torch
 from codec_client import GrpcClient, HttpClient
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
-from codec_wire import WireFormat
-from codec_wire.decoder import LatentDecoder
 from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
@@ -23,27 +20,18 @@ from core.diffusers_engine.scheduler_choice import DIFFUSION, SCHEDULERS
 from core.plan import plan
 from core.probe import probe_request, sample_image
 from tests.support.factories import load_from_factory
-from tests.support.http_requests import IMAGES, read_error
+from tests.support.http_requests import IMAGES, read_error, request_latents
 from tests.support.pipeline_pixels import bundle_with_dtype
-from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.serving import Servers, http_address, run_http_gateway, run_servers
 from tests.support.tiny_sd import build_pipeline
 
 FIELDS: dict[str, Any] = {"prompt": "a sea", "size": "64x64", "steps": 5, "seed": 5, "stream_format": "msgpack"}
 
 
-@pytest.fixture
-async def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[Servers]:
-    bundle = bundle_with_dtype(tiny_model, "fp32")
-    async with run_servers(engine, tiny_model.info, bundle=bundle) as running:
-        yield running
-
-
 async def latents_of(http: Any, **fields: Any) -> Any:
-    response = await http.post(IMAGES, json=FIELDS | fields)
-    assert response.status == 200, await response.text()
-    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
-    assert json.loads(response.headers["Codec-Parameters"]).get("scheduler") == fields.get("scheduler")
-    return LatentDecoder(header).decode(frames[0])
+    latents, headers = await request_latents(http, FIELDS | fields)
+    assert json.loads(headers["Codec-Parameters"]).get("scheduler") == fields.get("scheduler")
+    return latents
 
 
 def expected_latents(name: str | None) -> Any:
@@ -70,32 +58,32 @@ def test_model_lists_every_diffusion_scheduler(tiny_model: LoadedModel) -> None:
 
 
 async def test_latents_equal_those_of_the_pipeline_with_the_scheduler(
-    servers: Servers, device_thread: DeviceThread
+    fp32_servers: Servers, device_thread: DeviceThread
 ) -> None:
     found = []
     for name in (None, *DIFFUSION):
         # On the device thread, because the number of CPU threads changes the result.
         expected = device_thread.submit(expected_latents, name).result()
-        received = await latents_of(servers.http, **({} if name is None else {"scheduler": name}))
+        received = await latents_of(fp32_servers.http, **({} if name is None else {"scheduler": name}))
         np.testing.assert_array_equal(received, expected, err_msg=str(name))
         found.append(received)
     assert len({latents.tobytes() for latents in found[1:]}) == len(DIFFUSION)
     np.testing.assert_array_equal(found[0], found[1 + list(DIFFUSION).index("ddim")])
 
 
-async def test_scheduler_of_a_request_does_not_change_its_neighbours(servers: Servers) -> None:
+async def test_scheduler_of_a_request_does_not_change_its_neighbours(fp32_servers: Servers) -> None:
     names = (None, "euler", "dpm++-2m-karras", None, "heun", "lcm")
     fields = [{} if name is None else {"scheduler": name} for name in names]
-    alone = [await latents_of(servers.http, **one) for one in fields]
+    alone = [await latents_of(fp32_servers.http, **one) for one in fields]
     for _ in range(2):
-        together = await asyncio.gather(*(latents_of(servers.http, **one) for one in fields))
+        together = await asyncio.gather(*(latents_of(fp32_servers.http, **one) for one in fields))
         for received, expected in zip(together, alone, strict=True):
             np.testing.assert_array_equal(received, expected)
 
 
-async def test_gateway_and_clients_select_the_scheduler(servers: Servers) -> None:
-    expected = await latents_of(servers.http, scheduler="euler")
-    async with run_http_gateway(servers.grpc_address) as (_, gateway):
+async def test_gateway_and_clients_select_the_scheduler(fp32_servers: Servers) -> None:
+    expected = await latents_of(fp32_servers.http, scheduler="euler")
+    async with run_http_gateway(fp32_servers.grpc_address) as (_, gateway):
         np.testing.assert_array_equal(await latents_of(gateway, scheduler="euler"), expected)
         for path in ("/v1/models", "/codec/info"):
             content = await (await gateway.get(path)).json()
@@ -106,7 +94,7 @@ async def test_gateway_and_clients_select_the_scheduler(servers: Servers) -> Non
         response = await gateway.post(IMAGES, json=FIELDS | {"scheduler": "lcm", "steps": 51})
         error = await read_error(response)
         assert (response.status, error["param"]) == (400, "steps")
-    for client_class, address in ((HttpClient, http_address(servers)), (GrpcClient, servers.grpc_address)):
+    for client_class, address in ((HttpClient, http_address(fp32_servers)), (GrpcClient, fp32_servers.grpc_address)):
         async with client_class(address) as client:
             generation = await client.generate("a sea", size=(64, 64), steps=5, seed=5, scheduler="euler")
             np.testing.assert_array_equal(generation.latents[0], expected)
@@ -124,17 +112,19 @@ async def test_gateway_and_clients_select_the_scheduler(servers: Servers) -> Non
     ],
 )
 async def test_invalid_scheduler_names_the_field(
-    servers: Servers, fields: dict[str, Any], field: str, message: str
+    fp32_servers: Servers, fields: dict[str, Any], field: str, message: str
 ) -> None:
-    response = await servers.http.post(IMAGES, json=FIELDS | fields)
+    response = await fp32_servers.http.post(IMAGES, json=FIELDS | fields)
     error = await read_error(response)
     assert (response.status, error["param"]) == (400, field)
-    assert message.replace("build_pipeline", servers.service.models.require_default().model.name) in error["message"]
+    assert (
+        message.replace("build_pipeline", fp32_servers.service.models.require_default().model.name) in error["message"]
+    )
 
 
-async def test_input_image_is_noised_by_the_selected_scheduler(servers: Servers) -> None:
+async def test_input_image_is_noised_by_the_selected_scheduler(fp32_servers: Servers) -> None:
     image = {"image": base64.b64encode(sample_image(3, 64)).decode(), "strength": 0.6}
-    found = [await latents_of(servers.http, **image, scheduler=name) for name in ("ddim", "euler", "heun")]
+    found = [await latents_of(fp32_servers.http, **image, scheduler=name) for name in ("ddim", "euler", "heun")]
     assert all(np.isfinite(latents).all() for latents in found)
     assert len({latents.tobytes() for latents in found}) == 3
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,13 @@ from compel import CompelForSD, CompelForSDXL
 from codec_client import GrpcClient, HttpClient
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
-from codec_wire import WireFormat
-from codec_wire.decoder import LatentDecoder
 from codec_wire.http import PROMPT_TRUNCATED_HEADER
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, read_error
+from tests.support.http_requests import IMAGES, read_error, request_latents
 from tests.support.pipeline_pixels import bundle_with_dtype
-from tests.support.serving import VIDEO_MODEL, Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.serving import VIDEO_MODEL, Servers, http_address, run_http_gateway, run_servers
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 from tests.support.video_jobs import SMALL_VIDEO, VIDEO_JOBS, run_video_server
@@ -36,20 +33,12 @@ NEGATIVE = "(fog)1.2"
 COMPEL: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "prompt_syntax": "compel"}
 
 
-@pytest.fixture
-async def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[Servers]:
-    async with run_servers(engine, tiny_model.info, bundle=bundle_with_dtype(tiny_model, "fp32")) as running:
-        yield running
-
-
 async def latents_of(http: Any, **fields: Any) -> Any:
-    response = await http.post(IMAGES, json=FIELDS | fields)
-    assert response.status == 200, await response.text()
-    parameters = json.loads(response.headers["Codec-Parameters"])
+    latents, headers = await request_latents(http, FIELDS | fields)
+    parameters = json.loads(headers["Codec-Parameters"])
     assert parameters.get("prompt_syntax") == ("compel" if fields.get("prompt_syntax") == "compel" else None)
-    assert (PROMPT_TRUNCATED_HEADER in response.headers) == (fields.get("prompt_syntax") != "compel")
-    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
-    return LatentDecoder(header).decode(frames[0])
+    assert (PROMPT_TRUNCATED_HEADER in headers) == (fields.get("prompt_syntax") != "compel")
+    return latents
 
 
 def direct_latents(build: Callable[[], Any], arguments_for: Callable[[Any], dict[str, Any]]) -> Any:
@@ -81,10 +70,12 @@ def sdxl_arguments(pipeline: Any) -> dict[str, Any]:
     }
 
 
-async def test_stable_diffusion_samples_the_embeddings_of_compel(servers: Servers, device_thread: DeviceThread) -> None:
+async def test_stable_diffusion_samples_the_embeddings_of_compel(
+    fp32_servers: Servers, device_thread: DeviceThread
+) -> None:
     # On the device thread, because the number of CPU threads changes the result.
     expected = device_thread.submit(direct_latents, build_pipeline, sd_arguments).result()
-    np.testing.assert_array_equal(await latents_of(servers.http, **COMPEL), expected)
+    np.testing.assert_array_equal(await latents_of(fp32_servers.http, **COMPEL), expected)
 
 
 async def test_stable_diffusion_xl_samples_the_embeddings_of_compel(
@@ -97,19 +88,19 @@ async def test_stable_diffusion_xl_samples_the_embeddings_of_compel(
         np.testing.assert_array_equal(await latents_of(running.http, **COMPEL), expected)
 
 
-async def test_plain_prompts_are_passed_to_the_pipeline(servers: Servers, device_thread: DeviceThread) -> None:
+async def test_plain_prompts_are_passed_to_the_pipeline(fp32_servers: Servers, device_thread: DeviceThread) -> None:
     def arguments(_pipeline: Any) -> dict[str, Any]:
         return {"prompt": PROMPT, "negative_prompt": NEGATIVE}
 
     expected = device_thread.submit(direct_latents, build_pipeline, arguments).result()
     for syntax in ({}, {"prompt_syntax": "plain"}, {"prompt_syntax": None}):
-        found = await latents_of(servers.http, prompt=PROMPT, negative_prompt=NEGATIVE, **syntax)
+        found = await latents_of(fp32_servers.http, prompt=PROMPT, negative_prompt=NEGATIVE, **syntax)
         np.testing.assert_array_equal(found, expected)
 
 
-async def test_gateway_and_clients_send_the_syntax(servers: Servers) -> None:
-    expected = await latents_of(servers.http, **COMPEL)
-    async with run_http_gateway(servers.grpc_address) as (_, gateway):
+async def test_gateway_and_clients_send_the_syntax(fp32_servers: Servers) -> None:
+    expected = await latents_of(fp32_servers.http, **COMPEL)
+    async with run_http_gateway(fp32_servers.grpc_address) as (_, gateway):
         np.testing.assert_array_equal(await latents_of(gateway, **COMPEL), expected)
         listed = [(await (await gateway.get(path)).json()) for path in ("/v1/models", "/codec/info")]
         assert [one["prompt_syntaxes"] for one in (listed[0]["data"][0], listed[1]["models"][0])] == [
@@ -117,7 +108,7 @@ async def test_gateway_and_clients_send_the_syntax(servers: Servers) -> None:
         ] * 2
         response = await gateway.post(IMAGES, json=FIELDS | COMPEL | {"prompt": "a cat.swap(dog)"})
         assert (response.status, (await read_error(response))["param"]) == (400, "prompt")
-    async with HttpClient(http_address(servers)) as http, GrpcClient(servers.grpc_address) as grpc:
+    async with HttpClient(http_address(fp32_servers)) as http, GrpcClient(fp32_servers.grpc_address) as grpc:
         for client in (http, grpc):
             generation = await client.generate(
                 PROMPT, size=(64, 64), steps=3, seed=5, negative_prompt=NEGATIVE, prompt_syntax="compel"
@@ -140,30 +131,30 @@ async def test_gateway_and_clients_send_the_syntax(servers: Servers) -> None:
     ],
 )
 async def test_invalid_prompt_is_refused_before_the_stream_begins(
-    servers: Servers, fields: dict[str, Any], field: str, message: str
+    fp32_servers: Servers, fields: dict[str, Any], field: str, message: str
 ) -> None:
-    response = await servers.http.post(IMAGES, json=FIELDS | COMPEL | fields)
+    response = await fp32_servers.http.post(IMAGES, json=FIELDS | COMPEL | fields)
     error = await read_error(response)
     assert (response.status, error["param"]) == (400, field)
     assert message in error["message"]
 
 
-async def test_literal_parentheses_may_be_nested(servers: Servers) -> None:
-    await latents_of(servers.http, **COMPEL | {"prompt": r"\(" * 100 + "a" + r"\)" * 100})
+async def test_literal_parentheses_may_be_nested(fp32_servers: Servers) -> None:
+    await latents_of(fp32_servers.http, **COMPEL | {"prompt": r"\(" * 100 + "a" + r"\)" * 100})
 
 
 @pytest.mark.slow
-async def test_server_responds_while_it_parses_hostile_prompts(servers: Servers) -> None:
+async def test_server_responds_while_it_parses_hostile_prompts(fp32_servers: Servers) -> None:
     prompts = ("(a)1.1 " * 1170, '("a", "b").blend(1, 1) ' * 300, "(" + "a," * 4000 + ")")
-    posts = [servers.http.post(IMAGES, json=FIELDS | COMPEL | {"prompt": prompt}) for prompt in prompts]
+    posts = [fp32_servers.http.post(IMAGES, json=FIELDS | COMPEL | {"prompt": prompt}) for prompt in prompts]
     hostile = asyncio.gather(*posts)
     responses = 0
     while not hostile.done():
-        assert (await servers.http.get("/livez")).status == 200
+        assert (await fp32_servers.http.get("/livez")).status == 200
         responses += 1
     assert [response.status for response in await hostile] == [400] * len(prompts)
     assert responses > 1
-    await latents_of(servers.http, **COMPEL)
+    await latents_of(fp32_servers.http, **COMPEL)
 
 
 async def test_video_job_keeps_the_syntax(tmp_path: Path) -> None:

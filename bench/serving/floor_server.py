@@ -13,13 +13,11 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-import grpc
-import grpc.aio
 import torch
 from aiohttp import web
 
-from bench.serving.peers import CONTENT_TYPE, report_port, run_handler, wait_for_sigterm
-from bench.serving.workload import GRPC_SERVICE, IMAGE
+from bench.serving.peers import CONTENT_TYPE, run_handler, run_method
+from bench.serving.workload import IMAGE
 from codec_http.body_encoder import LatentsResponse
 from codec_wire import WireFormat, encode
 from codec_wire.encoder import LatentEncoder
@@ -78,18 +76,7 @@ async def serve_grpc() -> None:
         await context.write(pb.GenerateResponse(header=header_to_message(HEADER)))
         await context.write(pb.GenerateResponse(frame=frame_to_message(frame)))
 
-    handler = grpc.unary_stream_rpc_method_handler(
-        generate,
-        request_deserializer=pb.GenerateRequest.FromString,
-        response_serializer=pb.GenerateResponse.SerializeToString,
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(GRPC_SERVICE, {"Generate": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    report_port("grpc", port)
-    await wait_for_sigterm()
-    await server.stop(None)
+    await run_method(generate)
 
 
 if __name__ == "__main__":

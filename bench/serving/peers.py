@@ -116,14 +116,8 @@ async def run_handler(workload: Workload, handler: Callable[[web.Request], Await
     await runner.cleanup()
 
 
-async def serve_grpc(workload: Workload) -> None:
-    """Run a gRPC method that yields the messages of the stream. They are built in advance and serialized each time."""
-    messages = [pb.GenerateResponse.FromString(message) for message in workload.grpc_messages()]
-
-    async def generate(_request: pb.GenerateRequest, _context: object) -> AsyncIterator[pb.GenerateResponse]:
-        for message in messages:
-            yield message
-
+async def run_method(generate: Callable[..., Any]) -> None:
+    """Serve `generate` as the gRPC method Generate until SIGTERM."""
     handler = grpc.unary_stream_rpc_method_handler(
         generate,
         request_deserializer=pb.GenerateRequest.FromString,
@@ -136,6 +130,17 @@ async def serve_grpc(workload: Workload) -> None:
     report_port("grpc", port)
     await wait_for_sigterm()
     await server.stop(None)
+
+
+async def serve_grpc(workload: Workload) -> None:
+    """Run a gRPC method that yields the messages of the stream. They are built in advance and serialized each time."""
+    messages = [pb.GenerateResponse.FromString(message) for message in workload.grpc_messages()]
+
+    async def generate(_request: pb.GenerateRequest, _context: object) -> AsyncIterator[pb.GenerateResponse]:
+        for message in messages:
+            yield message
+
+    await run_method(generate)
 
 
 PEERS: dict[str, Callable[..., Awaitable[None]]] = {

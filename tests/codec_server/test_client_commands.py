@@ -4,20 +4,17 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loader import LoadedModel
 from core.map_store import bundle_folder
-from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.tiny_sd import build_bundle
+
+pytestmark = pytest.mark.usefixtures("command_environment")
 
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
 
@@ -29,21 +26,6 @@ def run_failing(status: int, *arguments: object) -> str:
     assert output.startswith("error: ")
     assert output.count("\n") <= 2, output
     return output
-
-
-@pytest.fixture(autouse=True)
-def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEC_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Servers]:
-    from dataclasses import replace
-
-    info = replace(tiny_model.info, name="tiny-sd", latent_space="tiny-sd-vae")
-    with background_servers(engine, info, bundle=build_bundle("tiny-sd-vae")) as (found, _):
-        yield found
 
 
 @pytest.mark.slow

@@ -1,37 +1,20 @@
 """The option `--extra` of `generate`, and `reproduce` of files whose request had extra parameters."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codec_server.actions.generate import parse_extra
 from codec_wire.errors import InvalidRequest
-from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loader import LoadedModel
-from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.tiny_sd import build_bundle
+
+pytestmark = pytest.mark.usefixtures("command_environment")
 
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
 OPTIONS = ["--extra", "clip_skip=1", "--extra", "guidance_rescale=0.7"]
 EXTRA = {"guidance_rescale": 0.7, "clip_skip": 1}
-
-
-@pytest.fixture(autouse=True)
-def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEC_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Servers]:
-    info = replace(tiny_model.info, name="tiny-sd", latent_space="tiny-sd-vae")
-    with background_servers(engine, info, bundle=build_bundle("tiny-sd-vae")) as (found, _):
-        yield found
 
 
 @pytest.mark.slow

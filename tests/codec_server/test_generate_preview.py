@@ -3,8 +3,7 @@
 import asyncio
 import io
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ from codec_server.actions.preview_writer import PreviewWriter
 from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
 from codec_wire.latents import LatentDtype, LatentStreamHeader
-from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.tiny_sd import build_bundle, build_pipeline
+from tests.support.tiny_sd import build_pipeline
 
 REQUEST = ("generate", "a snowy mountain", "--steps", "6", "--size", "64x48", "--seed", "7")
 VIDEO_HEADER = LatentStreamHeader("x/y", (4, 2, 2), LatentDtype.FP16, "raw", fps=8, total_frames=3)
@@ -70,18 +67,9 @@ def build_offloaded_pipeline() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEC_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def environment(command_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeldSampler, "output", None)
     monkeypatch.setattr(HeldSampler, "preview", b"")
-
-
-@pytest.fixture
-def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Servers]:
-    info = replace(tiny_model.info, name="tiny-sd", latent_space="tiny-sd-vae")
-    with background_servers(engine, info, bundle=build_bundle("tiny-sd-vae")) as (found, _):
-        yield found
 
 
 def check_previews(tmp_path: Path, hold: Callable[[], Any], *target: object) -> None:

@@ -49,9 +49,7 @@ def svd(models_dir: Path) -> Iterator[Addresses]:
 
 
 @pytest.fixture(autouse=True)
-def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODEC_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def environment(command_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -1,8 +1,13 @@
-"""Paths and bodies of small HTTP requests, and a reader of error responses."""
+"""Paths and bodies of small HTTP requests, and readers of the responses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+
+from codec_wire import WireFormat
+from codec_wire.decoder import LatentDecoder
+from tests.support.serving import read_stream
 
 IMAGES, VIDEOS = "/v1/images/generations", "/v1/videos/generations"
 LATENTS: dict[str, Any] = {"prompt": "a snowy mountain", "stream_format": "msgpack", "size": "64x64", "steps": 2}
@@ -24,3 +29,11 @@ async def read_error(response: aiohttp.ClientResponse) -> dict[str, Any]:
     assert {"message", "type", "param", "code"} <= set(body["error"])
     error: dict[str, Any] = body["error"]
     return error
+
+
+async def request_latents(http: Any, fields: Mapping[str, Any]) -> tuple[Any, Mapping[str, str]]:
+    """Send `fields` to IMAGES. Return the latents of the image, and the headers of the response."""
+    response = await http.post(IMAGES, json=fields)
+    assert response.status == 200, await response.text()
+    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
+    return LatentDecoder(header).decode(frames[0]), response.headers
