@@ -35,7 +35,7 @@ class LimitedRequestParser:
         self.header_bytes = 0
         """Number of received bytes of a header that is not yet complete."""
         self._possible_bytes = 0
-        """Size in bytes of the piece of data in which the last header ended.
+        """Size in bytes of the piece of data in which the last header or body ended.
 
         This piece of data may also contain the start of the next header.
         """
@@ -58,6 +58,8 @@ class LimitedRequestParser:
             self._possible_bytes = len(data)
             is_too_large = size > MAX_HEADER_BYTES and any(_size(message) > MAX_HEADER_BYTES for message, _ in messages)
         else:
+            if in_body:
+                self._possible_bytes = len(data)  # the end of the body, and perhaps the start of a header
             self.header_bytes = 0 if in_body else size
             is_too_large = self.header_bytes > MAX_HEADER_BYTES
         if is_too_large:

@@ -18,16 +18,14 @@ from codec_grpc.configuration import configuration_of_service
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
 from codec_pixels.parameters import KEYWORD
-from codec_wire import WireFormat
-from codec_wire.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.probe import sample_image
 from tests.support.commands import invoke
-from tests.support.http_requests import IMAGES, VIDEOS, read_error
+from tests.support.http_requests import IMAGES, read_error, request_latents
 from tests.support.loras import UNET_AND_TEXT, load_with_loras, write_lora
 from tests.support.pipeline_pixels import bundle_with_dtype
-from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.serving import Servers, http_address, run_http_gateway, run_servers
 
 FIELDS: dict[str, Any] = {"prompt": "a sea", "size": "64x64", "steps": 3, "seed": 5, "stream_format": "msgpack"}
 INK = [{"name": "ink", "scale": 1.0}]
@@ -69,11 +67,9 @@ async def servers(model: LoadedModel, device_thread: DeviceThread) -> AsyncItera
 async def latents_of(http: Any, loras: list[dict[str, Any]] | None = None, **fields: Any) -> Any:
     """Return the latents of a request, and check the LoRA weights in the response parameters."""
     body = FIELDS | fields | ({} if loras is None else {"loras": loras})
-    response = await http.post(IMAGES, json=body)
-    assert response.status == 200, await response.text()
-    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
-    assert json.loads(response.headers["Codec-Parameters"]).get("loras") == loras
-    return LatentDecoder(header).decode(frames[0])
+    latents, headers = await request_latents(http, body)
+    assert json.loads(headers["Codec-Parameters"]).get("loras") == loras
+    return latents
 
 
 async def test_alternating_loras_under_load_equal_those_alone_and_memory_is_bounded(
@@ -168,7 +164,6 @@ async def test_model_without_loras_refuses_the_field(engine: DiffusersEngine, ti
                 error = await read_error(await http.post(IMAGES, json=FIELDS | {"loras": INK}))
                 assert error["param"] == "loras"
                 assert error["message"].endswith(text)
-        assert (await servers.http.post(VIDEOS, json=FIELDS | {"loras": INK})).status in (400, 415)
 
 
 async def test_form_contains_loras_as_json_and_the_file_contains_them(servers: Servers) -> None:

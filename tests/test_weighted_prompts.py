@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
 from codec_wire.http import PROMPT_TRUNCATED_HEADER
 from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.weighted_prompts import check_prompts
 from tests.support.factories import load_from_factory
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, read_error, request_latents
@@ -144,16 +146,24 @@ async def test_literal_parentheses_may_be_nested(fp32_servers: Servers) -> None:
 
 
 @pytest.mark.slow
-async def test_server_responds_while_it_parses_hostile_prompts(fp32_servers: Servers) -> None:
+async def test_server_responds_while_it_parses_hostile_prompts(
+    fp32_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def check(*arguments: Any) -> None:
+        threads.add(threading.get_ident())
+        check_prompts(*arguments)
+
+    monkeypatch.setattr("core.diffusers_engine.engine.check_prompts", check)
     prompts = ("(a)1.1 " * 1170, '("a", "b").blend(1, 1) ' * 300, "(" + "a," * 4000 + ")")
     posts = [fp32_servers.http.post(IMAGES, json=FIELDS | COMPEL | {"prompt": prompt}) for prompt in prompts]
     hostile = asyncio.gather(*posts)
-    responses = 0
     while not hostile.done():
         assert (await fp32_servers.http.get("/livez")).status == 200
-        responses += 1
     assert [response.status for response in await hostile] == [400] * len(prompts)
-    assert responses > 1
+    assert threads
+    assert threading.get_ident() not in threads
     await latents_of(fp32_servers.http, **COMPEL)
 
 

@@ -8,10 +8,8 @@ import asyncio
 
 import pytest
 
-from codec_grpc.server import SERVER_OPTIONS, start_grpc_server
-from core.admission import Admission
-from core.lifecycle import Lifecycle
-from core.service import LatentService
+from codec_grpc.server import SERVER_OPTIONS
+from tests.support.serving import grpc_server
 
 pytestmark = pytest.mark.slow
 
@@ -49,16 +47,9 @@ async def send_pings(address: str, count: int, interval_s: float) -> tuple[int, 
 
 async def pings_with_interval(milliseconds: int) -> tuple[int, bytes]:
     """Send 8 pings, 0.06 s apart, to a server whose minimum interval between pings has this length. See send_pings."""
-    defaults = dict(SERVER_OPTIONS)
-    assert defaults[MIN_PING_INTERVAL] == 10_000
-    options = defaults | {MIN_PING_INTERVAL: milliseconds}
-    server = await start_grpc_server(
-        LatentService(Lifecycle(), Admission(32, 10**12)), "127.0.0.1", 0, 60, options=list(options.items())
-    )
-    try:
+    assert dict(SERVER_OPTIONS)[MIN_PING_INTERVAL] == 10_000
+    async with grpc_server({MIN_PING_INTERVAL: milliseconds}) as server:
         return await send_pings(f"127.0.0.1:{server.port}", 8, 0.06)
-    finally:
-        await server.stop()
 
 
 async def test_pings_without_calls_are_answered_if_not_more_frequent_than_allowed() -> None:

@@ -1,7 +1,7 @@
 """HTTP and gRPC servers and the HTTP gateway, on free loopback ports in the test's event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import grpc.aio
 
-from codec_grpc.server import start_grpc_server
+from codec_grpc.server import SERVER_OPTIONS, GrpcServer, start_grpc_server
 from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
 from codec_maps.model_map import map_from_model
@@ -165,3 +165,15 @@ def read_stream(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeade
     assert isinstance(header, LatentStreamHeader)
     assert all(isinstance(frame, LatentFrame) for frame in frames)
     return header, frames  # type: ignore[return-value]
+
+
+@asynccontextmanager
+async def grpc_server(options: Mapping[str, Any]) -> AsyncIterator[GrpcServer]:
+    """Run a gRPC server without models. Its channel arguments are the defaults of the server and `options`."""
+    service = LatentService(Lifecycle(), Admission(32, 10**12))
+    arguments = list((dict(SERVER_OPTIONS) | dict(options)).items())
+    server = await start_grpc_server(service, "127.0.0.1", 0, 60, options=arguments)
+    try:
+        yield server
+    finally:
+        await server.stop()

@@ -66,8 +66,7 @@ def test_unsupported_prompt_is_refused(text: str, message: str) -> None:
     ids=["parentheses", "nested words", "quotes", "nested weights"],
 )
 def test_parsing_stops_after_a_number_of_steps(text: str) -> None:
-    try:
+    with pytest.raises(InvalidRequest) as caught:
         parse_prompt("prompt", text)
-    except InvalidRequest as error:
-        assert f"at most {MAX_MATCHES} parsing steps with " in error.message
-        assert f"got a prompt of {len(text)} characters that needs more steps" in error.message
+    assert f"at most {MAX_MATCHES} parsing steps with " in caught.value.message
+    assert f"got a prompt of {len(text)} characters that needs more steps" in caught.value.message
