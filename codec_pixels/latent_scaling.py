@@ -62,7 +62,7 @@ def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
 
     The Wan pipelines of diffusers perform the same operations.
     """
-    mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
+    mean, deviation = (_statistic(vae, name, latents) for name in ("latents_mean", "latents_std"))
     return latents / (1.0 / deviation) + mean
 
 
@@ -98,7 +98,7 @@ def _multiply_or_normalize(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _normalize_wan(vae: Any, encoded: Tensor) -> Tensor:
-    mean, deviation = (_per_channel(values, encoded) for values in (vae.config.latents_mean, vae.config.latents_std))
+    mean, deviation = (_statistic(vae, name, encoded) for name in ("latents_mean", "latents_std"))
     return (encoded - mean) * (1.0 / deviation)
 
 
@@ -107,19 +107,8 @@ def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
     return (encoded - mean) * _factor(vae) / deviation
 
 
-def _denormalize_sana(vae: Any, latents: Tensor) -> Tensor:
-    """Denormalize as for Wan. An LTX-2 VAE stores the mean and the deviation as buffers instead of settings."""
-    return latents / (1.0 / _sana_statistic(vae, "latents_std", latents)) + _sana_statistic(
-        vae, "latents_mean", latents
-    )
-
-
-def _normalize_sana(vae: Any, encoded: Tensor) -> Tensor:
-    mean, deviation = (_sana_statistic(vae, name, encoded) for name in ("latents_mean", "latents_std"))
-    return (encoded - mean) * (1.0 / deviation)
-
-
-def _sana_statistic(vae: Any, name: str, latents: Tensor) -> Tensor:
+def _statistic(vae: Any, name: str, latents: Tensor) -> Tensor:
+    """Return the statistic `name` of each channel. The VAE of LTX-2 stores it in a buffer, not in its configuration."""
     return _per_channel(vae.config[name] if name in vae.config else getattr(vae, name), latents)
 
 
@@ -168,7 +157,7 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "LatentConsistencyModelImg2ImgPipeline": _DIVIDED,
     "AuraFlowPipeline": LatentScaling(_divide, _times_factor, upcast=True),
     "CogView4Pipeline": _DIVIDED,
-    "SanaVideoPipeline": LatentScaling(_denormalize_sana, _normalize_sana),
+    "SanaVideoPipeline": _WAN,
     "Kandinsky5T2IPipeline": _DIVIDED,
     "Kandinsky5I2IPipeline": _DIVIDED,
 }

@@ -1,6 +1,7 @@
 """The directory with the LoRA files that requests may name (CODEC_LORA_DIR)."""
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,9 @@ class LoraDirectory:
             status = path.stat()
         except (OSError, ValueError):
             return None
-        return LoraFile(name, path, status.st_size, status.st_mtime_ns, status.st_ino) if path.is_file() else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return LoraFile(name, path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _is_lora(file_name: str) -> bool:

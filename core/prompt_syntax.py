@@ -11,8 +11,7 @@ MAX_NESTING = 8
 def require_prompt_syntax(request: GenerationRequest, model: ModelInfo) -> str | None:
     """Return the syntax of the prompts of `request`, or None for plain prompts.
 
-    Raises InvalidRequest if `model` does not support the syntax, or if the syntax cannot be combined with other fields.
-    Also raises InvalidRequest if a prompt has too many nested parentheses.
+    Raises InvalidRequest if `model` does not support the syntax, or if a prompt has too many nested parentheses.
     """
     if request.prompt_syntax in (None, PLAIN_SYNTAX):
         return None
@@ -22,11 +21,6 @@ def require_prompt_syntax(request: GenerationRequest, model: ModelInfo) -> str |
             f"must be {' or '.join(model.prompt_syntaxes)} for {model.name}, got {request.prompt_syntax}. "
             f"{COMPEL_SYNTAX} needs a model with the text encoders of Stable Diffusion 1, 2 or XL. On the server, "
             f"{COMPEL_SYNTAX} also needs the extra `weighting` (pip install -c constraints.txt '.[weighting]')",
-        )
-    if request.extra is not None and request.extra.clip_skip is not None:
-        raise InvalidRequest(
-            "extra.clip_skip",
-            f"must not be combined with prompt_syntax {COMPEL_SYNTAX}, got {request.extra.clip_skip}",
         )
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
         depth = _nesting(text)

@@ -8,7 +8,6 @@ import inspect
 import io
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,16 +26,18 @@ from core.diffusers_engine.batch import BatchMember
 from core.diffusers_engine.clip_layers import with_text_model
 from core.diffusers_engine.extra_fields import extra_fields
 from core.diffusers_engine.families import FAMILIES
-from core.diffusers_engine.loader import LoadedModel, ModelSource, load
+from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample, sample_batch
 from core.engine import Job
 from core.plan import StreamPlan, plan
 from tests.support.batches import TOLERANCE
+from tests.support.factories import load_built
 from tests.support.families import flux, qwen
-from tests.support.families.cases import CASES, Case, pipeline_class_name
+from tests.support.families.cases import CASES, Case, builder_of, pipeline_class_name
 from tests.support.families.images import build_flux
 from tests.support.pipeline_pixels import HEIGHT, WIDTH, bundle_with_dtype, input_images
 from tests.support.tiny_sd import build_pipeline
+from tests.support.tiny_sdxl import build_sdxl
 
 LONG = "a sea at dawn, seen from a cliff with a lighthouse " * 2
 """A prompt with more tokens than the `max_sequence_length` of the tests."""
@@ -48,23 +49,10 @@ CHANGED: dict[str, float] = {
     "clip_skip": 1,
 }
 
-_pipelines: list[Any] = []
-
-
-def built_pipeline() -> Any:
-    """Return the pipeline that load_pipeline has built. This is the factory of all models of this module."""
-    return _pipelines.pop()
-
 
 @lru_cache(maxsize=1)  # the cases of a builder are neighbours
 def load_pipeline(build: Callable[[], Any], device: Device) -> LoadedModel:
-    _pipelines.append(build())
-    return load(ModelSource(None, f"{__name__}:{built_pipeline.__name__}", Path("nowhere"), "a/b"), device)
-
-
-def builder_of(name: str) -> str:
-    build = CASES[name].build
-    return f"{build.__module__}:{build.__qualname__}"
+    return load_built(build(), device)
 
 
 def has_parameters(name: str) -> bool:
@@ -147,6 +135,17 @@ def test_parameters_follow_from_the_pipeline() -> None:
     assert names_of(build_flux, "FluxPipeline") == ["true_cfg_scale", "max_sequence_length"]
     assert names_of(flux.build_flux_fill, "FluxFillPipeline") == ["max_sequence_length"]
     assert names_of(qwen.build_qwen_image_edit, "QwenImageEditPipeline") == ["true_cfg_scale"]
+
+
+def test_clip_skip_leaves_at_least_one_layer() -> None:
+    for build, name, layers in (
+        (build_pipeline, "StableDiffusionPipeline", 2),
+        (build_sdxl, "StableDiffusionXLPipeline", 3),  # it always skips the last layer
+    ):
+        pipeline = build()
+        assert pipeline.text_encoder.config.num_hidden_layers == layers
+        fields = extra_fields(pipeline, FAMILIES[name], has_step_cache=False)
+        assert [field.maximum for field in fields if field.name == "clip_skip"] == [1]
 
 
 def test_step_cache_excludes_a_parameter_that_adds_a_second_pass() -> None:

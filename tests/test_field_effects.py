@@ -24,7 +24,7 @@ from core.probe import sample_image, sample_mask
 from tests.support.factories import load_built
 from tests.support.fake_engine import FakeEngine
 from tests.support.families import flux, newer_images, newer_videos, qwen
-from tests.support.families.cases import CASES, Case, pipeline_class_name
+from tests.support.families.cases import CASES, Case, builder_of, pipeline_class_name
 from tests.support.families.images import build_flux
 from tests.support.http_requests import IMAGES
 from tests.support.pipeline_pixels import bundle_with_dtype
@@ -47,11 +47,6 @@ def white_mask() -> bytes:
     file = io.BytesIO()
     Image.new("L", (SIDE, SIDE), 255).save(file, "PNG")
     return file.getvalue()
-
-
-def builder_of(name: str) -> str:
-    build = CASES[name].build
-    return f"{build.__module__}:{build.__qualname__}"
 
 
 NAMES = sorted(CASES, key=builder_of)

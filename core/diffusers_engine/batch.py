@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from codec_pixels.device_thread import report_progress
 from codec_wire.errors import CodecError
 from core.diffusers_engine.families import Family
+from core.diffusers_engine.families.guidance import has_plain_unet
 from core.diffusers_engine.variants import PipelineVariant
 from core.diffusers_engine.weighted_prompts import EMBEDDING_ARGUMENTS
 from core.engine import Job
@@ -96,9 +97,7 @@ class Batch:
         self._tensors = variant.family.guidance_inputs or ()
         # Pipelines of distilled models embed the guidance scale in a tensor that no callback can change. Step caches
         # contain tensors with rows.
-        unet = getattr(variant.pipeline, "unet", None)
-        embeds_guidance = unet is not None and getattr(unet.config, "time_cond_proj_dim", None) is not None
-        is_removable = variant.family.removable_rows and not embeds_guidance and variant.step_cache is None
+        is_removable = variant.family.removable_rows and has_plain_unet(variant.pipeline) and variant.step_cache is None
         self._removes_rows = is_removable and len(self.rows) > 1
 
     @property

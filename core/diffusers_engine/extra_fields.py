@@ -64,8 +64,10 @@ def _max_sequence_length(pipeline: Any, family: Family, default: Any) -> ExtraFi
 def _clip_skip(pipeline: Any, _family: Family, _default: Any) -> ExtraField | None:
     encoders: list[Any] = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
     layers = [encoder.config.num_hidden_layers for encoder in encoders if "CLIP" in type(encoder).__name__]
-    # At least one layer must remain.
-    return ExtraField("clip_skip", 0, min(layers) - 1, 0) if layers and min(layers) > 1 else None
+    # Pipelines with two encoders always skip the last layer. At least one layer must remain.
+    always_skipped = 0 if encoders[1] is None else 1
+    maximum = min(layers, default=0) - 1 - always_skipped
+    return ExtraField("clip_skip", 0, maximum, 0) if maximum > 0 else None
 
 
 _FIELDS: dict[str, Callable[[Any, Family, Any], ExtraField | None]] = {

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from codec_wire.errors import InvalidSettings
 from core.diffusers_engine.sources import ModelSource
 from core.diffusers_engine.variants import PipelineVariant
 from core.role import Role
@@ -14,18 +13,11 @@ _UNSUPPORTED_SWITCHES = ("compile", "fused_qkv", "step_cache", "quantization", "
 
 
 def no_loras_reason(source: ModelSource, variants: Sequence[PipelineVariant], switches: Switches) -> str | None:
-    """Return the reason why requests must not contain LoRA weights, or None if requests may contain LoRA weights.
-
-    Raises InvalidSettings if the directory of the LoRA files does not exist.
-    """
+    """Return the reason why requests must not contain LoRA weights, or None if requests may contain LoRA weights."""
     if source.role is Role.DECODER:
         return "this server only decodes and encodes latents"
     if source.lora_directory is None:
         return "this server has no directory of LoRA files (CODEC_LORA_DIR)"
-    if not source.lora_directory.path.is_dir():
-        raise InvalidSettings(
-            f"CODEC_LORA_DIR (--lora-dir): must be an existing directory, got {str(source.lora_directory.path)!r}"
-        )
     for variant in variants:
         name = type(variant.pipeline).__name__
         if not hasattr(variant.pipeline, "load_lora_weights"):

@@ -119,22 +119,23 @@ class RequestLoras:
     def _make_room(self, needed: Mapping[_Key, int], more: int) -> None:
         """Delete adapters until there is space for `more` bytes. The adapters with the keys `needed` are not deleted.
 
-        If the adapters of the request alone are too large, all adapters are deleted and InvalidRequest is raised.
+        If the adapters of the request alone are too large, these adapters are deleted and InvalidRequest is raised.
         """
         limit = self._directory.max_bytes
-        for key in [key for key in self._adapters if key not in needed]:
-            if self.nbytes + more <= limit:
-                return
-            self._delete(key)
-        size = self.nbytes + more
+        own = [key for key in self._adapters if key in needed]
+        size = more + sum(self._adapters[key].nbytes for key in own)
         if size > limit:
-            for key in list(self._adapters):
+            for key in own:
                 self._delete(key)
             raise InvalidRequest(
                 "loras",
                 f"must need at most {limit / MIB:.1f} MiB of memory together on this server (CODEC_LORA_CACHE_MIB), "
                 f"got LoRA weights of {size / MIB:.1f} MiB",
             )
+        for key in [key for key in self._adapters if key not in needed]:
+            if self.nbytes + more <= limit:
+                return
+            self._delete(key)
 
     def _load(self, pipeline: Any, file: LoraFile, index: int) -> _Adapter:
         """Load `file` into the components of `pipeline`.

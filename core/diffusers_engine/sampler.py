@@ -118,19 +118,18 @@ def _sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Te
     on_estimate = after_scheduler_step if has_previews else None
     if not family.has_callback:
         callback, on_estimate = {}, after_step_without_callback
-    with memory_guard(plan):
-        output = _run_pipeline(
-            variant,
-            plan,
-            {**arguments, **callback, "output_type": "latent"},
-            [member.job for member in members],
-            on_estimate,
-        )
-        rows = {
-            member: family.latents(pipeline, _row_of(output[0], row), member.plan)
-            for row, member in enumerate(batch.rows)
-            if member.error is None
-        }
+    output = _run_pipeline(
+        variant,
+        plan,
+        {**arguments, **callback, "output_type": "latent"},
+        [member.job for member in members],
+        on_estimate,
+    )
+    rows = {
+        member: family.latents(pipeline, _row_of(output[0], row), member.plan)
+        for row, member in enumerate(batch.rows)
+        if member.error is None
+    }
     expected = (plan.latent_frames, *plan.header.shape)
     for latents in rows.values():
         if tuple(latents.shape) != expected:

@@ -61,9 +61,9 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
 
     If `settings` contains no model, the embedded model is returned. `settings.variant` applies only to the default
     model. With Role.DECODER, LoRA weights are ignored, because LoRA weights change only the denoiser. Raises
-    InvalidSettings if CODEC_LORAS is malformed, or if a switch of fast mode is set in reference mode. Raises
-    InvalidSettings if a factory function (--pipeline) is combined with a variant or with Role.DECODER. Raises
-    ModelLoadError if the video model is not found.
+    InvalidSettings if CODEC_LORAS is malformed, or if the directory CODEC_LORA_DIR does not exist. Raises
+    InvalidSettings if a switch of fast mode is set in reference mode, or if a factory function (--pipeline) is combined
+    with a variant or with Role.DECODER. Raises ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(
@@ -101,6 +101,10 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
     switches, is_fast = switches_of(settings), Mode(settings.mode) is Mode.FAST
     loras = None
     if settings.lora_dir is not None:
+        if role is not Role.DECODER and not settings.lora_dir.is_dir():
+            raise InvalidSettings(
+                f"CODEC_LORA_DIR (--lora-dir): must be an existing directory, got {str(settings.lora_dir)!r}"
+            )
         loras = LoraDirectory(settings.lora_dir, settings.lora_cache_bytes)
     return [replace(source, role=role, switches=switches, is_fast=is_fast, lora_directory=loras) for source in sources]
 

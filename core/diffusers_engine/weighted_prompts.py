@@ -1,7 +1,6 @@
 """Embeddings of weighted and long prompts, which compel computes with the text encoders of a pipeline."""
 
 import importlib.util
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from codec_wire.errors import InvalidRequest
 from codec_wire.request import COMPEL_SYNTAX, PLAIN_SYNTAX
+from core.diffusers_engine.call_signature import call_defaults
 from core.diffusers_engine.compel_parser import flattened_prompts, parse_prompt
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.prompt_truncation import has_embeddings_of_several_vectors
@@ -44,15 +44,14 @@ def prompt_syntaxes(variants: Sequence[PipelineVariant]) -> tuple[str, ...]:
 def _has_clip_encoders(variant: PipelineVariant) -> bool:
     """Return whether the pipeline has the text encoders of Stable Diffusion 1, 2 or XL, and accepts embeddings."""
     pipeline = variant.pipeline
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    if variant.family.is_inferred or "prompt_embeds" not in parameters:
+    if variant.family.is_inferred or "prompt_embeds" not in call_defaults(pipeline):
         return False
     names = ("text_encoder", "text_encoder_2", "text_encoder_3")
     encoders = [type(getattr(pipeline, name, None)).__name__ for name in names]
     if encoders == ["CLIPTextModel", "NoneType", "NoneType"]:
         return True
     return encoders == ["CLIPTextModel", "CLIPTextModelWithProjection", "NoneType"] and (
-        "pooled_prompt_embeds" in parameters
+        "pooled_prompt_embeds" in call_defaults(pipeline)
     )
 
 

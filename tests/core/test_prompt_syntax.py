@@ -16,7 +16,6 @@ COMPEL_MODEL = replace(MODEL, prompt_syntaxes=("plain", "compel"))
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"extra": {"clip_skip": 1}}, "extra.clip_skip: must not be combined with prompt_syntax compel, got 1"),
         ({"prompt": "(" * 9}, "prompt: must have at most 8 nested parentheses with prompt_syntax compel, got 9"),
         ({"negative_prompt": "(a" * 9}, "negative_prompt: must have at most 8 nested parentheses"),
     ],

@@ -63,7 +63,7 @@ def test_switch_in_reference_mode_is_refused_with_its_name_and_value() -> None:
 
 
 def test_batches_are_refused_in_reference_mode() -> None:
-    with pytest.raises(InvalidSettings, match=r"--batch-size\): got 8 in reference mode .*CODEC_MODE=fast"):
+    with pytest.raises(InvalidSettings, match=r"--batch-size\): got 8 in reference mode, .*CODEC_MODE=fast"):
         switches_of(Settings(batch_size=8))
     assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS, batch_size=8)
     assert switches_of(Settings(batch_size=8, mode="fast")).names[-1] == "batch_size=8"

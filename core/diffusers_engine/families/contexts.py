@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from codec_wire.errors import InvalidRequest, truncated_repr
-from core.diffusers_engine.call_signature import call_defaults
 from core.plan import StreamPlan
 
 
@@ -60,26 +58,3 @@ def resolution_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
         yield
     finally:
         pipeline.resolutions = listed
-
-
-@contextmanager
-def resolution_for_edits_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """See resolution_of_plan. Raises InvalidRequest if a prompt is too long for the pipeline.
-
-    The pipeline must not shorten a prompt, because the token for the input image is at the end of the prompt.
-    """
-    limit = int(call_defaults(pipeline)["max_sequence_length"])
-    processor = pipeline.tokenizer
-    patches = processor.image_processor.get_number_of_image_patches(plan.height // 2, plan.width // 2)
-    image_tokens = patches // processor.image_processor.merge_size**2
-    for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt or "")):
-        tokens = len(processor.tokenizer(pipeline.prompt_template.format(text)).input_ids) - 1 + image_tokens
-        excess = tokens - int(pipeline.prompt_template_encode_start_idx) - limit
-        if excess > 0:
-            raise InvalidRequest(
-                field,
-                f"must be {excess} tokens shorter for {plan.model}, got {truncated_repr(text)}. The limit is {limit} "
-                f"tokens, of which the input image uses {image_tokens}",
-            )
-    with resolution_of_plan(pipeline, plan):
-        yield

@@ -47,6 +47,10 @@ def _no_limit(_pipeline: Any) -> int | None:
     return None
 
 
+def _no_check(_pipeline: Any, _plan: StreamPlan) -> None:
+    return None
+
+
 def _no_context(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -158,6 +162,11 @@ class Family:
 
     The attribute `max_tokens` has the value None if the largest `max_sequence_length` is the default value of the
     class.
+    """
+    check: Callable[[Any, StreamPlan], None] = _no_check
+    """Function of (pipeline, plan) that raises InvalidRequest if the pipeline class does not accept the plan.
+
+    The function is called on the device thread, before the response starts.
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""

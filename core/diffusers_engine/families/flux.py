@@ -44,7 +44,7 @@ An input image is scaled to the size of the result.
 """
 
 
-def _with_allowed_reference(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
+def _require_allowed_reference(_pipeline: Any, plan: StreamPlan) -> None:
     short, long = sorted((plan.width, plan.height))
     if plan.image is not None and (short < _MIN_SIDE or long > _MAX_ASPECT_RATIO * short):
         raise InvalidRequest(
@@ -52,7 +52,6 @@ def _with_allowed_reference(arguments: dict[str, Any], plan: StreamPlan) -> dict
             f"sides must be at least {_MIN_SIDE} and have a ratio of at most {_MAX_ASPECT_RATIO}:1 for {plan.model} "
             f"with an input image, got {plan.width}x{plan.height}",
         )
-    return arguments
 
 
 def _mistral_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
@@ -89,7 +88,7 @@ _FLUX2 = Family(
     latent_layouts.flux2_image,
     PACKED_GEOMETRY,
     arguments={**TEXT_ARGUMENTS, "image": "image"},
-    finish=_with_allowed_reference,
+    check=_require_allowed_reference,
     other_modes=(_EDIT,),
     sigmas=linear_sigmas,
     batches=False,  # a list of images is several references for one prompt

@@ -4,12 +4,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from codec_wire.errors import InvalidRequest, truncated_repr
+from core.diffusers_engine.call_signature import call_defaults
 from core.diffusers_engine.families import latent_layouts
-from core.diffusers_engine.families.contexts import resolution_for_edits_of_plan, resolution_of_plan
+from core.diffusers_engine.families.contexts import resolution_of_plan
 from core.diffusers_engine.families.family import TEXT_ARGUMENTS, TEXT_VIDEO_ARGUMENTS, Family, Geometry
 from core.diffusers_engine.families.images import TEXT_TO_IMAGE
 from core.diffusers_engine.families.processors import qwen_processor
 from core.diffusers_engine.families.videos import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, spatial, temporal
+from core.plan import StreamPlan
 
 _POSITIONS = 128
 """Number of rotary embeddings of the transformer along each axis."""
@@ -60,6 +63,27 @@ _IMAGE = replace(
     call_context=resolution_of_plan,
 )
 
+
+def _require_short_prompts(pipeline: Any, plan: StreamPlan) -> None:
+    """Raise InvalidRequest if a prompt is too long for an edit of an image.
+
+    The pipeline must not shorten a prompt, because the token for the input image is at the end of the prompt.
+    """
+    limit = int(call_defaults(pipeline)["max_sequence_length"])
+    processor = pipeline.tokenizer
+    patches = processor.image_processor.get_number_of_image_patches(plan.height // 2, plan.width // 2)
+    image_tokens = patches // processor.image_processor.merge_size**2
+    for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt or "")):
+        tokens = len(processor.tokenizer(pipeline.prompt_template.format(text)).input_ids) - 1 + image_tokens
+        excess = tokens - int(pipeline.prompt_template_encode_start_idx) - limit
+        if excess > 0:
+            raise InvalidRequest(
+                field,
+                f"must be {excess} tokens shorter for {plan.model}, got {truncated_repr(text)}. The limit is {limit} "
+                f"tokens, of which the input image uses {image_tokens}",
+            )
+
+
 KANDINSKY_FAMILIES = (
     _VIDEO,
     replace(
@@ -77,9 +101,8 @@ KANDINSKY_FAMILIES = (
         pipeline_class="Kandinsky5I2IPipeline",
         mode=replace(TEXT_TO_IMAGE, image=True),
         arguments={**TEXT_ARGUMENTS, "image": "image"},
-        call_context=resolution_for_edits_of_plan,
-        max_tokens=lambda _pipeline: (
-            0
-        ),  # it fails if it shortens a prompt, because the token of the image is at the end
+        check=_require_short_prompts,
+        # It fails if it shortens a prompt, because the token of the image is at the end.
+        max_tokens=lambda _pipeline: 0,
     ),
 )

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.errors import InvalidRequest
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
+from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
@@ -82,7 +84,13 @@ def test_shortest_video_works_and_a_shorter_one_is_refused(device: Device) -> No
     )
 
 
-def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device) -> None:
+async def require_refused(model: LoadedModel, device_thread: DeviceThread, plan: StreamPlan, message: str) -> None:
+    """Require that the engine refuses `plan` with `message` before its first event."""
+    with pytest.raises(InvalidRequest, match=message):
+        await anext(DiffusersEngine(model, device_thread).generate(plan, Job()))
+
+
+async def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device, device_thread: DeviceThread) -> None:
     pytest.importorskip("ftfy")
     pipeline = kandinsky.build_kandinsky_edit()
     model, processor = load_built(pipeline, device), pipeline.tokenizer
@@ -90,16 +98,18 @@ def test_prompt_that_the_pipeline_cannot_shorten_is_refused(device: Device) -> N
     longest = 1024 + pipeline.prompt_template_encode_start_idx - template + 1 - 4  # the image has 4 tokens
     fields = {"image": sample_image(0)}
 
-    def latents_of(letters: int) -> Any:
-        return sample(model, plan_of(model, fields | {"prompt": "a" * letters}), Job(), lambda _done, _total: None)
+    def plan_with(letters: int) -> StreamPlan:
+        return plan_of(model, fields | {"prompt": "a" * letters})
 
-    assert latents_of(longest).isfinite().all()
-    with pytest.raises(InvalidRequest, match="^prompt: must be 1 tokens shorter .* of which the input image uses 4$"):
-        latents_of(longest + 1)
+    assert sample(model, plan_with(longest), Job(), lambda _done, _total: None).isfinite().all()
+    message = "^prompt: must be 1 tokens shorter .* of which the input image uses 4$"
+    await require_refused(model, device_thread, plan_with(longest + 1), message)
 
 
 @pytest.mark.parametrize("size", [(576, 64), (32, 128)])
-def test_size_of_a_reference_image_that_flux2_does_not_accept_is_refused(size: tuple[int, int], device: Device) -> None:
+async def test_size_of_a_reference_image_that_flux2_does_not_accept_is_refused(
+    size: tuple[int, int], device: Device, device_thread: DeviceThread
+) -> None:
     model = load_built(flux.build_flux2(), device)
 
     def latents_of(fields: dict[str, Any]) -> Any:
@@ -107,8 +117,8 @@ def test_size_of_a_reference_image_that_flux2_does_not_accept_is_refused(size: t
 
     assert latents_of({"size": size}).isfinite().all()
     assert latents_of({"size": (512, 64), "image": sample_image(0)}).isfinite().all()
-    with pytest.raises(InvalidRequest, match="^size: sides must be at least 64 and have a ratio of at most 8:1 for "):
-        latents_of({"size": size, "image": sample_image(0)})
+    message = "^size: sides must be at least 64 and have a ratio of at most 8:1 for "
+    await require_refused(model, device_thread, plan_of(model, {"size": size, "image": sample_image(0)}), message)
 
 
 def test_default_number_of_frames_is_within_the_limit(device: Device) -> None:

@@ -123,3 +123,10 @@ def test_decoder_of_a_pipeline_with_unknown_class_is_refused(device: Device, tmp
     index.write_text(json.dumps(json.loads(index.read_bytes()) | {"_class_name": "UnknownPipeline"}))
     with pytest.raises(ModelLoadError, match="UnknownPipeline; supported classes: "):
         load_as(Role.DECODER, "model", tmp_path, device)
+
+
+def test_directory_of_lora_files_must_exist_before_a_model_is_loaded(tmp_path: Path) -> None:
+    settings = Settings(lora_dir=tmp_path / "missing")
+    with pytest.raises(InvalidSettings, match=r"^CODEC_LORA_DIR \(--lora-dir\): must be an existing directory, got "):
+        model_sources(settings)
+    assert model_sources(settings, Role.DECODER)

@@ -187,3 +187,9 @@ CASES: dict[str, Case] = {
 def pipeline_class_name(name: str) -> str:
     """Return the pipeline class of a case."""
     return name.partition(",")[0]
+
+
+def builder_of(name: str) -> str:
+    """Return the function that builds the pipeline of the case `name`, as MODULE:FUNCTION."""
+    build = CASES[name].build
+    return f"{build.__module__}:{build.__qualname__}"
