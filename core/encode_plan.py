@@ -10,8 +10,10 @@ from core.input_image import InputImage, read_input_image
 from core.input_video import InputVideo, is_mp4, read_input_video
 from core.model import ModelInfo
 from core.orientation import swaps_sides
-from core.plan import RENDERING_STEPS, require_keyframe_interval, require_pipeline, require_size
+from core.pipeline_limits import require_keyframe_interval, require_pipeline
+from core.plan import RENDERING_STEPS
 from core.rendered_plan import MAX_RENDERED_PIXELS
+from core.size_limits import require_size
 
 FILE_FIELD = "file"
 """Name of the field with the received file, for error messages."""

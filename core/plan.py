@@ -4,28 +4,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codec_pixels.parameters import ParameterValue
-from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.errors import InvalidRequest
 from codec_wire.extra import ExtraParameters
 from codec_wire.latents import LatentStreamHeader, Modality
-from codec_wire.maps import LatentMapBundle, MapPipeline
-from codec_wire.pipelines import PIPELINES
-from codec_wire.request import (
-    DEFAULT_FPS,
-    DEFAULT_KEYFRAME_INTERVAL,
-    DEFAULT_NUM_FRAMES,
-    DEFAULT_STRENGTH,
-    VIDEO_FIELDS,
-    GenerationRequest,
-)
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 from codec_wire.request_lora import RequestLora
 from core.extra_limits import needs_second_pass, uses_true_guidance
 from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
 from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
+from core.pipeline_limits import require_keyframe_interval, require_pipeline
 from core.prompt_syntax import require_prompt_syntax
 from core.request_loras import require_loras
 from core.request_mode import select_mode
+from core.size_limits import require_at_most, require_size, require_timing, with_size_of
 from core.step_limits import require_accepted_steps, require_scheduler
 
 RENDERING_STEPS = 2
@@ -155,9 +149,9 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     if image is not None and mask is not None:
         require_same_size("mask", mask, image)
     if latents is not None:
-        request = _with_size_of(latents, request, model)
+        request = with_size_of(latents, request, model)
     width, height = require_size(request, model)
-    _require_at_most("steps", request.steps, model.limits.max_steps)
+    require_at_most("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
         if len(text) > model.limits.max_prompt_characters:
             limit = model.limits.max_prompt_characters
@@ -171,7 +165,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     has_negative = mode.negative_prompt or uses_true_guidance(request.extra)
     negative_prompt = request.negative_prompt if has_negative else None
     pipeline = require_pipeline(request, bundle)
-    fps, num_frames = _timing(request, model)
+    fps, num_frames = require_timing(request, model)
     latent_frames = model.latent_frames(num_frames)
     return StreamPlan(
         model=model.name,
@@ -214,132 +208,3 @@ _header = lru_cache(maxsize=256)(LatentStreamHeader)
 
 A header does not depend on the prompt or seed, so the header of most requests is already in the cache.
 """
-
-
-def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
-    """Return a copy of `request` whose size in pixels corresponds to the shape of `latents`.
-
-    Raises InvalidRequest if the latents do not fit the request or model.
-    """
-    header = latents.header
-    if header.latent_space_id != model.latent_space:
-        raise InvalidRequest(
-            "latents",
-            f"must be in the latent space {model.latent_space} of {model.name}, got "
-            f"{truncated_repr(header.latent_space_id)}",
-        )
-    if header.fps is not None or header.total_frames not in (None, 1):
-        raise InvalidRequest("latents", "must be a latent stream of one image, got a video")
-    if len(header.shape) != 3 or header.shape[0] != model.latent_channels:
-        raise InvalidRequest(
-            "latents", f"shape must be [{model.latent_channels}, height, width], got {list(header.shape)}"
-        )
-    size = (header.shape[2] * model.spatial_factor, header.shape[1] * model.spatial_factor)
-    if request.size is not None and request.size != size:
-        width, height = request.size
-        raise InvalidRequest(
-            "latents",
-            f"shape must be {list(model.latent_shape(width, height))} for {width}x{height}, got {list(header.shape)}",
-        )
-    return request.model_copy(update={"size": size})
-
-
-def _require_at_most(field: str, value: int, limit: int) -> None:
-    if value > limit:
-        raise InvalidRequest(field, f"must be at most {limit} on this server, got {value}")
-
-
-def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
-    """Return (width, height) of `request` in pixels, or the default size of `model` if the request has no size.
-
-    Raises InvalidRequest if the model does not support the size.
-    """
-    width, height = request.size or model.default_size
-    multiple, limit = model.size_multiple, model.limits.max_side
-    if width % multiple or height % multiple or not multiple <= min(width, height) or max(width, height) > limit:
-        raise InvalidRequest(
-            "size", f"width and height must be multiples of {multiple} from {multiple} to {limit}, got {width}x{height}"
-        )
-    if model.max_pixels is not None and width * height > model.max_pixels:
-        raise InvalidRequest(
-            "size",
-            f"must have at most {model.max_pixels} pixels for {model.name}, got {width}x{height} "
-            f"({width * height} pixels)",
-        )
-    if model.has_fixed_size and (width, height) != model.default_size:
-        raise InvalidRequest(
-            "size",
-            "must be {}x{}, the only size of {}, got {}x{}".format(*model.default_size, model.name, width, height),
-        )
-    return width, height
-
-
-def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
-    """Return the entry for the encoding pipeline of `request` in the latent-space map.
-
-    Raises InvalidRequest if the encoding pipeline is unknown, is not in the map, or does not support the modality.
-    """
-    latent_map = bundle.latent_map
-    entry = latent_map.pipeline(request.pipeline)
-    if request.pipeline not in PIPELINES:
-        reason = f"{truncated_repr(request.pipeline)} is unknown"
-    elif PIPELINES[request.pipeline].video_only and request.modality is not Modality.VIDEO:
-        reason = f"{request.pipeline} supports only videos"
-    elif entry is None:
-        reason = f"{request.pipeline} is not in the latent-space map of {latent_map.id}"
-    else:
-        return entry
-    allowed = ", ".join(known.name for known in latent_map.pipelines_for(request.modality))
-    raise InvalidRequest("pipeline", f"{reason}; allowed: {allowed}")
-
-
-def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
-    """Return (frames per second, number of video frames) of `request`, or (None, 1) for an image."""
-    if request.modality is Modality.IMAGE:
-        for field, name in VIDEO_FIELDS.items():
-            if getattr(request, name) is not None:
-                raise InvalidRequest(field, f"is only allowed for {Modality.VIDEO}, got modality {request.modality}")
-        return None, 1
-    fps = request.fps or DEFAULT_FPS
-    limit = model.limits.max_frames
-    if request.duration_seconds is not None:
-        if request.num_frames is not None:
-            raise InvalidRequest("duration_seconds", "must not be combined with frames, got both")
-        # Checked before the multiplication, so that a huge duration does not become a huge integer.
-        if request.duration_seconds > limit / fps:
-            raise InvalidRequest(
-                "duration_seconds", f"must be at most {limit / fps:g} at {fps} fps, got {request.duration_seconds:g}"
-            )
-        return fps, model.nearest_num_frames(round(request.duration_seconds * fps))
-    if request.num_frames is None:
-        return fps, model.nearest_num_frames(DEFAULT_NUM_FRAMES)
-    _require_at_most("frames", request.num_frames, limit)
-    if request.num_frames < model.min_frames:
-        raise InvalidRequest(
-            "frames", f"must be at least {model.min_frames} for {model.name}, got {request.num_frames}"
-        )
-    if (request.num_frames - 1) % model.frame_multiple:
-        nearest = model.nearest_num_frames(request.num_frames)
-        raise InvalidRequest(
-            "frames",
-            f"must be 1 more than a multiple of {model.frame_multiple}, e.g. {nearest}, got {request.num_frames}",
-        )
-    return fps, request.num_frames
-
-
-def require_keyframe_interval(request: GenerationRequest, pipeline: MapPipeline) -> int:
-    """Return the number of frames from one keyframe to the next.
-
-    Raises InvalidRequest if `request.keyframe_interval` exceeds the limit in the latent-space map.
-    """
-    limit = pipeline.keyframe_interval_frames
-    if limit is None:
-        return request.keyframe_interval or DEFAULT_KEYFRAME_INTERVAL
-    if request.keyframe_interval is None:
-        return min(DEFAULT_KEYFRAME_INTERVAL, limit)
-    if request.keyframe_interval > limit:
-        raise InvalidRequest(
-            "keyframe_interval",
-            f"must be at most {limit}, the limit of the latent-space map, got {request.keyframe_interval}",
-        )
-    return request.keyframe_interval

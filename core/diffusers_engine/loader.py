@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from codec_pixels.device import Device
-from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
-from codec_pixels.vae import VAE_DECODERS, vae_class_of
+from codec_pixels.vae import vae_class_of
 from codec_wire.errors import CodecError, InvalidRequest, InvalidSettings, ModelLoadError
 from core.acceleration import Acceleration
 from core.diffusers_engine.decoder_pipeline import load_decoder
@@ -25,21 +24,20 @@ from core.diffusers_engine.fast_switches import (
 from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.lora_support import no_loras_reason
 from core.diffusers_engine.loras import apply_loras
+from core.diffusers_engine.model_description import describe
 from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.quantization import quantization_arguments
 from core.diffusers_engine.request_loras import RequestLoras
-from core.diffusers_engine.schedule import scheduler_checks, step_check
+from core.diffusers_engine.served_variants import served_variants
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.step_cache import StepCache
 from core.diffusers_engine.unloaded import discard_weights
-from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
-from core.diffusers_engine.weight_variants import choose_variant
-from core.diffusers_engine.weighted_prompts import prompt_syntaxes
+from core.diffusers_engine.variants import PipelineVariant
 from core.guidance_interval import ALL_STEPS, GuidanceInterval
-from core.model import ModelInfo, RequestLimits
+from core.model import ModelInfo
 from core.plan import StreamPlan
 from core.role import Role
 from core.switches import Mode, Switches
@@ -47,12 +45,6 @@ from core.switches import Mode, Switches
 __all__ = ["LoadedModel", "ModelSource", "load"]
 
 log = logging.getLogger(__name__)
-
-MOTION_ADAPTER = "motion_adapter"
-"""Name of the subfolder of a model directory that may contain a MotionAdapter.
-
-An image model with a MotionAdapter can also generate videos.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +145,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         switches = supported_switches(source, pipeline, family, device)
         if source.factory is None:
             place(pipeline, switches, device)
-        variants = tuple(_accelerated(_variants(pipeline, family, source), switches))
+        variants = tuple(_accelerated(served_variants(pipeline, family, source), switches))
         prompts = PromptCache()
         for one in {id(variant.pipeline): variant.pipeline for variant in variants}.values():
             one.set_progress_bar_config(disable=True)
@@ -164,7 +156,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             loras = RequestLoras(source.lora_directory, prompts, allow_partial=source.allow_partial_loras)
         return LoadedModel(
             variants=variants,
-            info=_describe(variants, source, no_loras),
+            info=describe(variants, source, no_loras),
             # A VAE without a scaling factor has latents_mean and latents_std, which decoding applies instead.
             vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=vae_class_of(pipeline.vae),
@@ -213,47 +205,6 @@ def _device_of(pipeline: Any, device: Device) -> Device:
     return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
 
 
-def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of the model that the server can use in its role `source.role`."""
-    if source.role is Role.DECODER:
-        yield PipelineVariant(pipeline, family)
-        return
-    found = _all_variants(pipeline, family, source)
-    if source.role is Role.ALL:
-        yield from found
-        return
-    without_vae = [replace(variant, encodes=False) for variant in found]
-    remaining = [variant for variant in without_vae if variant.mode.latents or not variant.mode.image]
-    if not remaining:
-        raise ModelLoadError(
-            f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE; "
-            "remove --no-vae, and unset CODEC_ROLE if it is set to 'generator'"
-        )
-    yield from remaining
-
-
-def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    yield from variants_of(pipeline, family)
-    folder = source.motion_adapter
-    if folder is None and source.factory is None:
-        folder = Path(locate_model(source)) / MOTION_ADAPTER
-    if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
-        if source.switches.has_quantized_weights:
-            log.warning(
-                "%s cannot generate videos, because a motion adapter cannot use quantized weights", source.label
-            )
-            return
-        from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
-
-        adapter = MotionAdapter.from_pretrained(
-            folder,
-            variant=_only_variant(folder, allow_pickle=source.allow_pickle),
-            dtype=pipeline.unet.dtype,
-            use_safetensors=not source.allow_pickle or None,
-        )
-        yield motion_variant(pipeline, adapter.to(pipeline.unet.device))
-
-
 def _accelerated(variants: Iterator[PipelineVariant], switches: Switches) -> Iterator[PipelineVariant]:
     """Yield `variants` after applying the switches for denoisers and for pipeline calls."""
     found = list(variants)
@@ -268,12 +219,6 @@ def _accelerated(variants: Iterator[PipelineVariant], switches: Switches) -> Ite
         yield replace(variant, guidance_interval=interval if is_supported else None, step_cache=cache)
 
 
-def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:
-    """Return the variant of the weights to load from the component folder `folder`, or None for the default weights."""
-    paths = [f"{folder.name}/{path.name}" for path in folder.iterdir()]
-    return choose_variant(str(folder), paths, {folder.name}, None, allow_pickle=allow_pickle)
-
-
 def _from_factory(factory: str) -> Any:
     module_name, _, function_name = factory.partition(":")
     if not module_name or not function_name:
@@ -283,53 +228,3 @@ def _from_factory(factory: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise InvalidSettings(f"cannot import CODEC_PIPELINE={factory}: {error}") from None
     return function()
-
-
-def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource, no_loras: str | None) -> ModelInfo:
-    """Return the description of the model `source` for clients.
-
-    `no_loras` is the result of no_loras_reason for this model.
-    """
-    name = source.name or str(source.factory)
-    if source.name is not None:
-        path = Path(locate_model(source))
-        if path.is_file():
-            name = path.stem
-        elif Path(source.name).is_dir():
-            name = path.resolve().name
-    pipeline, geometry = variants[0].pipeline, variants[0].family.geometry
-    channels, factor = geometry.channels(pipeline), geometry.spatial(pipeline)
-    unet = getattr(pipeline, "unet", None)
-    if unet is not None and not variants[0].mode.image and unet.config.in_channels != channels:
-        raise ModelLoadError(
-            f"{name}: its UNet has {unet.config.in_channels} input channels, but its VAE has {channels} latent "
-            "channels; models that need further inputs, such as inpainting models, cannot be served as text-to-image"
-        )
-    temporal = geometry.temporal(pipeline)
-    checks = {} if source.role is Role.DECODER else scheduler_checks(variants)
-    return ModelInfo(
-        name=name,
-        aliases=aliases_of(name),
-        latent_space=source.latent_space or latent_space_of(name),
-        latent_channels=channels,
-        spatial_factor=factor,
-        size_multiple=factor * geometry.patch(pipeline),
-        default_size=geometry.default_size(pipeline),
-        limits=RequestLimits() if source.role is Role.DECODER else geometry.limits(pipeline),
-        max_pixels=geometry.max_pixels(pipeline),
-        has_fixed_size=geometry.has_fixed_size(pipeline),
-        modalities=tuple(dict.fromkeys(variant.mode.modality for variant in variants)),
-        renders=source.role is not Role.GENERATOR and vae_class_of(pipeline.vae) in VAE_DECODERS,
-        temporal_factor=temporal,
-        frame_multiple=temporal * geometry.group,
-        min_frames=1 + (geometry.min_latent_frames - 1) * temporal,
-        modes=tuple(variant.mode for variant in variants),
-        loras=tuple(lora.info for lora in source.loras),
-        schedulers=tuple(checks),
-        prompt_syntaxes=prompt_syntaxes(variants),
-        accepts_steps=None if source.role is Role.DECODER else step_check(variants),
-        scheduler_checks=checks,
-        request_loras=() if no_loras is None else None,
-        lora_directory=source.lora_directory if no_loras is None else None,
-        no_loras_reason=no_loras,
-    )
