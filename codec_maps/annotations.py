@@ -1,4 +1,4 @@
-"""Optional entries of a finished map: quality thresholds, the decoder's container image, and an exported decoder."""
+"""Optional entries of a finished map: quality thresholds, container image and weights of the decoder, ONNX decoder."""
 
 import json
 import re
@@ -76,6 +76,21 @@ def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle
     if "decoder" not in document:
         raise InvalidMap(f"canonical_image cannot be set: the map of {bundle.latent_map.id} has no decoder")
     document["decoder"]["canonical_image"] = image
+    return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
+
+
+def with_decoder_weights(bundle: LatentMapBundle, digest: str) -> LatentMapBundle:
+    """Return a copy of `bundle` in which the map's field decoder.weights_hash is `digest`. The hash of the map changes.
+
+    `digest` is the hash of the weights file of a torch decoder. Raises InvalidMap if the map has no torch decoder.
+    """
+    document = json.loads(bundle.document)
+    family = document.get("decoder", {}).get("family")
+    if family != "torch":
+        raise InvalidMap(
+            f"decoder.family in the map of {bundle.latent_map.id} must be torch, got {family or 'nothing'}"
+        )
+    document["decoder"]["weights_hash"] = digest
     return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
 
 

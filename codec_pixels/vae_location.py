@@ -143,15 +143,30 @@ def _verify_weights(folder: Path, decoder: Decoder, latent_space: str) -> None:
     if decoder.weights_hash is None:
         return
     files = sorted(folder.glob(_WEIGHTS))
-    for path in files:
-        with path.open("rb") as file:
-            if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == decoder.weights_hash:
-                return
+    if any(_sha256_of(path) == decoder.weights_hash for path in files):
+        return
     names = ", ".join(path.name for path in files) or "no safetensors file"
     raise InvalidMap(
         f"the VAE in {folder} does not match the latent-space map of {latent_space}: no weights file has the hash "
         f"{decoder.weights_hash} (files in the directory: {names})"
     )
+
+
+def weights_hash_of(folder: Path) -> str:
+    """Return the hash "sha256:<hex>" of the weights file of the VAE in `folder`.
+
+    Raises InvalidSettings unless the folder contains exactly one weights file.
+    """
+    files = sorted(folder.glob(_WEIGHTS))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "no file"
+        raise InvalidSettings(f"{folder} must contain exactly one safetensors file with the weights, got {names}")
+    return _sha256_of(files[0])
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def require_torch() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from codec_wire.errors import MapMismatch, NotFound, NotReady, UnsupportedModality, truncated_repr
-from codec_wire.http import DECODE_PATH, ENCODE_PATH, INFO_PATH
+from codec_wire.http import DECODE_PATH, ENCODE_PATH, INFO_PATH, map_path
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.latent_rgb import LatentRgb
@@ -127,7 +127,8 @@ class ModelInstance:
         """
         if expected not in (None, self.bundle.hash):
             raise MapMismatch(
-                f"the client requires the latent-space map {expected}, but this server has {self.bundle.hash}"
+                f"the client requires the latent-space map {expected}, but this server has {self.bundle.hash} "
+                f"(GET {map_path(self.bundle.latent_map.id)}, gRPC GetLatentMap)"
             )
 
 

@@ -1,6 +1,7 @@
 """Stage 4, the pipeline: `python -m training.assemble` writes a StableDiffusionPipeline as fp16 safetensors."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, StableDiffusionPipeline
 from rich import print as rich_print
 
+from codec_scenes import MODEL_FOLDER
 from training.checkpoint import DEFAULT_FOLDER
 from training.denoiser import CHANNELS, NOISE, Denoiser
+from training.latents import encoder_fingerprint
 from training.runtime import select_device
 from training.tokenizer import build_tokenizer, save_tokenizer
 from training.trainer import load_averaged_weights
@@ -38,17 +41,50 @@ def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffus
     )
 
 
-def main(
-    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = DEFAULT_FOLDER,
-) -> None:
-    """Write the pipeline, and the motion adapter if it has been trained, to FOLDER/pipeline; print the size."""
-    out = folder / "pipeline"
+def write_trained(folder: Path, out: Path) -> None:
+    """Write the pipeline of all trained components to `out`, with the motion adapter if it has been trained."""
     pipeline = assemble(folder).to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
     save_tokenizer(pipeline.tokenizer, out / "tokenizer")
     if (folder / "motion").exists():
         adapter = MotionAdapter.from_pretrained(folder / "motion")
         adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
+
+
+def write_published_with_vae(folder: Path, out: Path, published: Path = MODEL_FOLDER) -> None:
+    """Copy the published pipeline to `out` and replace its VAE with the finished VAE in FOLDER/vae.
+
+    Raises:
+        ValueError: the encoders differ, so the published denoiser was trained on other latents.
+
+    """
+    vae, replaced = (AutoencoderKL.from_pretrained(path / "vae") for path in (folder, published))
+    expected, received = encoder_fingerprint(replaced), encoder_fingerprint(vae)
+    if received != expected:
+        raise ValueError(
+            f"the encoder in {folder / 'vae'} must be that of the published VAE ({expected}), got {received}"
+        )
+    shutil.copytree(published, out, dirs_exist_ok=True)
+    vae.to(torch.float16).save_pretrained(out / "vae")
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = DEFAULT_FOLDER,
+    *,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Copy all components from the published model, except the VAE in FOLDER/vae.",
+        ),
+    ] = False,
+) -> None:
+    """Write the pipeline, and the motion adapter if there is one, to FOLDER/pipeline; print the size."""
+    out = folder / "pipeline"
+    if published:
+        write_published_with_vae(folder, out)
+    else:
+        write_trained(folder, out)
     # diffusers records the path from which a model was loaded. It has no meaning on other machines.
     for config in out.rglob("config.json"):
         written = json.loads(config.read_text(encoding="utf-8"))

@@ -7,8 +7,11 @@ from pathlib import Path
 import typer
 
 from codec_client import fetch_map
-from codec_maps.annotations import read_thresholds, with_thresholds
+from codec_maps.annotations import read_thresholds, with_decoder_weights, with_thresholds
+from codec_pixels.vae_location import locate_vae, require_vae_folder, vae_folder, weights_hash_of
+from codec_wire.errors import InvalidMap
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.document import LatentMap
 
 
 def add_thresholds(folder: Path, file: Path) -> None:
@@ -20,6 +23,29 @@ def add_thresholds(folder: Path, file: Path) -> None:
     changed = with_thresholds(LatentMapBundle.from_folder(folder), bounds)
     changed.write(folder)
     typer.echo(f"wrote {folder}: {changed.latent_map.id} {changed.hash}")
+
+
+def pin_decoder(folder: Path, *, models_dir: Path, decoder: Path | None) -> None:
+    """Add the hash of the VAE's weights to the map in `folder`.
+
+    The VAE is in the directory `decoder`. Without `decoder`, the map names the VAE. Raises InvalidSettings if `decoder`
+    contains no VAE, InvalidMap if the bundle is not valid or has no torch decoder, and ModelLoadError if the VAE is not
+    found.
+    """
+    require_vae_folder(decoder)
+    source = LatentMapBundle.from_folder(folder)
+    vae = locate_vae(_without_weights_hash(source.latent_map), models_dir) if decoder is None else vae_folder(decoder)
+    changed = with_decoder_weights(source, weights_hash_of(vae))
+    changed.write(folder)
+    typer.echo(f"wrote {folder}: {changed.latent_map.id} {changed.hash}")
+
+
+def _without_weights_hash(latent_map: LatentMap) -> LatentMap:
+    """Return a copy of the map that any weights of its VAE match."""
+    if latent_map.decoder is None:
+        raise InvalidMap(f"the latent-space map of {latent_map.id} has no decoder")
+    decoder = latent_map.decoder.model_copy(update={"weights_hash": None})
+    return latent_map.model_copy(update={"decoder": decoder})
 
 
 def show_map(folder: Path) -> None:

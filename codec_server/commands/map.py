@@ -71,6 +71,33 @@ def thresholds(
 
 
 @app.command()
+def pin_decoder(
+    bundle: Annotated[
+        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
+    ],
+    decoder: Annotated[
+        Path | None, typer.Option(help="Directory of the VAE. Default: the VAE that the map names.")
+    ] = None,
+    models_dir: Annotated[
+        Path,
+        typer.Option(
+            help="Directory of local models, in which the command looks for the VAE.", envvar="CODEC_MODELS_DIR"
+        ),
+    ] = MODELS_DIR,
+) -> None:
+    """Add the hash of the VAE's weights to a latent-space map, which changes the hash of the map.
+
+    Clients that decode with this map refuse a VAE with other weights.
+
+    Example: codec-diffusers map pin-decoder BUNDLE
+    """
+    with report_cli_errors():
+        from codec_server.actions.map import pin_decoder as add_weights_hash
+
+        add_weights_hash(bundle, models_dir=models_dir, decoder=decoder)
+
+
+@app.command()
 def show(
     bundle: Annotated[
         Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)

@@ -1,11 +1,11 @@
-"""Quality thresholds in a map."""
+"""Quality thresholds and the hash of the decoder's weights in a map."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from codec_maps.annotations import read_thresholds, with_thresholds
+from codec_maps.annotations import read_thresholds, with_decoder_weights, with_onnx_decoder, with_thresholds
 from codec_wire.errors import InvalidMap, InvalidSettings
 from codec_wire.maps.document import QualityThresholds
 from tests.support.serving import MODEL, bundle_of
@@ -53,3 +53,13 @@ def test_invalid_thresholds_file_raises_invalid_settings_naming_the_key(
 def test_thresholds_of_an_unlisted_pipeline_raise_invalid_map() -> None:
     with pytest.raises(InvalidMap, match=r"pipeline 'delta\+int8' is not in the map of .*; allowed: raw, int8, "):
         with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})
+
+
+def test_weights_of_a_decoder_are_named_only_in_the_map_of_a_torch_decoder() -> None:
+    plain, digest = bundle_of(MODEL), f"sha256:{'a' * 64}"
+    bundle = with_decoder_weights(plain, digest)
+    assert bundle.latent_map.decoder is not None
+    assert bundle.latent_map.decoder.weights_hash == digest
+    assert bundle.assets == plain.assets
+    with pytest.raises(InvalidMap, match=r"decoder\.family in the map of .* must be torch, got onnx"):
+        with_decoder_weights(with_onnx_decoder(plain, digest), digest)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from codec_pixels.vae_location import locate_vae
 from codec_server.cli import app
 from codec_server.local_model import LocalModel
 from codec_wire.errors import InvalidMap, OutOfMemory
@@ -97,6 +98,34 @@ def test_thresholds_are_written_to_a_bundle(tmp_path: Path) -> None:
     assert status == 1
     assert "'int9'" in output
     assert LatentMapBundle.from_folder(folder) == after
+
+
+def test_map_with_a_pinned_decoder_requires_its_weights(tmp_path: Path) -> None:
+    save_model_and_map(tmp_path, "tiny-sd-vae")
+    folder = bundle_folder(tmp_path, "tiny-sd-vae")
+    before = LatentMapBundle.from_folder(folder)
+    options = ["map", "pin-decoder", str(folder), "--models-dir", str(tmp_path)]
+    status, output = invoke(*options)
+    after = LatentMapBundle.from_folder(folder)
+    assert (status, output.strip()) == (0, f"wrote {folder}: tiny-sd-vae {after.hash}")
+    assert after.hash != before.hash
+    vae = locate_vae(after.latent_map, tmp_path)
+    weights = next(vae.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        InvalidMap, match=r"no weights file has the hash sha256:.* diffusion_pytorch_model\.safetensors"
+    ):
+        locate_vae(after.latent_map, tmp_path)
+    status, output = invoke(*options)  # the hash of the replaced weights is not required
+    assert status == 0, output
+    assert locate_vae(LatentMapBundle.from_folder(folder).latent_map, tmp_path) == vae
+    (vae / "second.safetensors").touch()
+    status, output = invoke(*options)
+    assert status == 2
+    assert (
+        "must contain exactly one safetensors file with the weights, got diffusion_pytorch_model.safetensors, second"
+        in output
+    )
 
 
 def test_canonical_image_is_stored_in_the_map_by_digest(tmp_path: Path) -> None:

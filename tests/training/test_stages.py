@@ -1,6 +1,7 @@
 """Each training stage runs for a few steps with networks so small that a step takes milliseconds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
 from skimage.metrics import structural_similarity
 
+from codec_scenes import MODEL_FOLDER
 from training import (
     assemble,
     classifier,
@@ -35,6 +37,7 @@ pytestmark = pytest.mark.slow
 TINY_VAE = (8, 8, 8, 8)
 TINY_UNET = (16, 16, 32)
 CPU = torch.device("cpu")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +195,24 @@ def test_motion_adapter_is_trained_and_its_pipeline_generates_frames(with_vae: P
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline("a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np")
     assert output.frames.shape == (1, 8, 64, 64, 3)
+
+
+def test_published_pipeline_is_written_with_another_decoder_but_not_with_another_encoder(tmp_path: Path) -> None:
+    published = shutil.copytree(MODEL_FOLDER, tmp_path / "published")
+    finished = AutoencoderKL.from_pretrained(published / "vae")
+    with torch.no_grad():
+        finished.decoder.conv_out.bias += 1
+    finished.save_pretrained(tmp_path / "vae")
+    assemble.write_published_with_vae(tmp_path, tmp_path / "pipeline", published)
+    written = AutoencoderKL.from_pretrained(tmp_path / "pipeline" / "vae")
+    assert torch.equal(written.decoder.conv_out.bias, finished.decoder.conv_out.bias.half().float())
+    size = (published / "vae" / WEIGHTS).stat().st_size
+    assert (tmp_path / "pipeline" / "vae" / WEIGHTS).stat().st_size == size
+    with torch.no_grad():
+        finished.encoder.conv_out.bias += 1
+    finished.save_pretrained(tmp_path / "vae")
+    with pytest.raises(ValueError, match="must be that of the published VAE"):
+        assemble.write_published_with_vae(tmp_path, tmp_path / "pipeline", published)
 
 
 def test_latent_sizes_follow_the_schedule() -> None:
