@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
+from codec_wire.first_line import first_line
 
 BACKBONE_SHA256 = ("7be5be79", "4df8aa71")
 """Accepted prefixes of the sha256 of AlexNet's weights.
@@ -147,5 +148,5 @@ def _locate_backbone(location: str) -> Path:
     try:
         return Path(hf_hub_download(repository, name))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise NotMeasured(f"cannot download {location}: {reason}") from None

@@ -6,6 +6,7 @@ import torch
 
 from codec_pixels.device_thread import DeviceThread
 from codec_wire.errors import InvalidSettings
+from codec_wire.first_line import first_line
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 AUTO = "auto"
@@ -40,7 +41,7 @@ class Device:
             torch_device = torch.device(name)
             torch.empty(1, device=torch_device)
         except (RuntimeError, AssertionError) as error:
-            raise InvalidSettings(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+            raise InvalidSettings(f"device {name!r} is not available: {first_line(error)}") from None
         dtype_name = "fp32" if dtype == AUTO and torch_device.type == "cpu" else dtype
         return cls(torch_device, dtype_name, threads or torch.get_num_threads())
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from codec_pixels.latent_scaling import scaling_of
 from codec_wire.errors import ModelLoadError
+from codec_wire.first_line import first_line
 from codec_wire.pipelines import torch_math
 
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
@@ -81,7 +82,7 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
     try:
         return getattr(diffusers, model_class).from_pretrained(path, **arguments).eval()
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelLoadError(f"cannot load the {model_class} at {path}: {reason}") from error
 
 

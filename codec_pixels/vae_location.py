@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from codec_pixels.known_models import EMBEDDED, latent_space_of
 from codec_wire.errors import InvalidMap, InvalidSettings, ModelLoadError
+from codec_wire.first_line import first_line
 from codec_wire.maps.document import Decoder, LatentMap
 
 _HUB_ID = re.compile(
@@ -121,7 +122,7 @@ def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
     try:
         return vae_folder(Path(snapshot_download(match[1], allow_patterns=[*patterns, _PIPELINE_FILE])))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelLoadError(
             f"the VAE of {latent_space} cannot be downloaded from Hugging Face ({match[1]}): {reason}"
         ) from None

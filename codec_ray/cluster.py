@@ -15,6 +15,7 @@ from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
 from codec_ray.app import APPLICATION, DEPLOYMENT, application, max_replicas
 from codec_wire import errors
 from codec_wire.errors import InvalidSettings, ModelLoadError, StartupError
+from codec_wire.first_line import first_line
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def connect(settings: Settings) -> None:
         _require_open_port(settings.ray_address)
         ray.init(settings.ray_address, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InvalidSettings(
             f"CODEC_RAY_ADDRESS (--ray-address): cannot connect to {settings.ray_address}: {reason}"
         ) from error
@@ -75,8 +76,8 @@ def _start(cpus: int) -> None:
         except Exception as error:  # Ray raises this class if its processes take more than 30 seconds to start
             ray.shutdown()
             if attempt == START_ATTEMPTS:
-                raise StartupError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
-            log.warning("Ray did not start, trying again: %s", str(error).splitlines()[0])
+                raise StartupError(f"Ray cannot be started: {first_line(error)}") from error
+            log.warning("Ray did not start, trying again: %s", first_line(error))
         else:
             return
 

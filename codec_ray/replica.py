@@ -20,9 +20,9 @@ from core.encode_plan import EncodePlan
 from core.engine import Event, Job
 from core.input_image import InputImage
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
+from core.lora_limits import require_loras
 from core.pins import Provenance, require_pins
 from core.plan import StreamPlan
-from core.request_loras import require_loras
 from core.role import Role
 from core.served import ModelInstance
 from core.service import LatentService

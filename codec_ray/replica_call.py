@@ -12,6 +12,7 @@ from ray.serve.exceptions import RayServeException
 from codec_ray.messages import JobRequest, JobResult, Part
 from codec_wire.errors import INTERNAL_TEXT, CodecError, NotReady
 from codec_wire.events import Started, Step
+from codec_wire.first_line import first_line
 from core.engine import Job, client_disconnected
 from core.lifecycle import RETRY_AFTER_S
 
@@ -96,7 +97,7 @@ async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: 
     except (RayError, RayServeException) as error:
         if job.reason is not None:
             raise job.reason from None
-        log.warning("a replica was lost: %s", str(error).splitlines()[0])
+        log.warning("a replica was lost: %s", first_line(error))
         raise NotReady(_LOST, RETRY_AFTER_S) from error
     except asyncio.CancelledError:
         # Raised both if this task is cancelled and if the call is, by another thread or by Ray.

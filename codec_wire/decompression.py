@@ -14,6 +14,7 @@ import brotli
 import zstandard
 
 from codec_wire.errors import MalformedMessage, StreamError, TruncatedStream
+from codec_wire.first_line import first_line
 from codec_wire.zstd_blocks import ZstdBlockSplitter
 
 PIECE_BYTES = 64 * 1024
@@ -184,7 +185,7 @@ _LIBRARY_PREFIX = re.compile(r"^(zstd decompress(or)? error: |Error -?\d+ while 
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).splitlines() or [type(error).__name__]
-    if "Dictionary mismatch" in text[0]:
+    text = first_line(error)
+    if "Dictionary mismatch" in text:
         return "the body needs a zstd dictionary that was not given or that differs from the given one"
-    return _LIBRARY_PREFIX.sub("", text[0])
+    return _LIBRARY_PREFIX.sub("", text)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from codec_pixels.known_models import EMBEDDED_MODELS_DIR
 from codec_wire.atomic_file import write_atomically
 from codec_wire.errors import InvalidMap, InvalidSettings
+from codec_wire.first_line import first_line
 from core.acceleration import Distance
 from core.map_store import bundle_folder
 from core.model import ModelInfo
@@ -149,7 +150,7 @@ def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
     except FileNotFoundError:
         return Accelerations()
     except (OSError, ValidationError) as error:
-        log.warning("%s is ignored: %s", path, str(error).splitlines()[0])
+        log.warning("%s is ignored: %s", path, first_line(error))
         return Accelerations()
 
 

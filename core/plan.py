@@ -13,11 +13,11 @@ from codec_wire.request_lora import RequestLora
 from core.extra_limits import needs_second_pass, uses_true_guidance
 from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
+from core.lora_limits import require_loras
 from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
 from core.pipeline_limits import require_keyframe_interval, require_pipeline
 from core.prompt_syntax import require_prompt_syntax
-from core.request_loras import require_loras
 from core.request_mode import select_mode
 from core.size_limits import require_at_most, require_size, require_timing, with_size_of
 from core.step_limits import require_accepted_steps, require_scheduler

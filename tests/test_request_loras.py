@@ -75,7 +75,7 @@ async def latents_of(http: Any, loras: list[dict[str, Any]] | None = None, **fie
 async def test_alternating_loras_under_load_equal_those_alone_and_memory_is_bounded(
     servers: Servers, model: LoadedModel
 ) -> None:
-    loaded = model.request_loras
+    loaded = model.lora_adapters
     assert loaded is not None
     alone = [await latents_of(servers.http, loras) for loras in SETS]
     assert len({latents.tobytes() for latents in alone}) == len(SETS)

@@ -16,6 +16,7 @@ from codec_pixels.vae import decodes_frames_separately
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import CodecError, ModelLoadError
 from codec_wire.events import Frame, Preview, Started, Step
+from codec_wire.first_line import first_line
 from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.checkpoints import stop_if_cancelled
 from core.diffusers_engine.generation_run import GenerationRun, Result, encode_frame
@@ -235,5 +236,5 @@ def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:
         raise
     except Exception as error:
         log.debug("warm-up failed", exc_info=error)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelLoadError(f"{model.info.name} was loaded but cannot generate: {reason}") from error

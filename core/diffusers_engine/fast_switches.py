@@ -9,6 +9,7 @@ import torch
 
 from codec_pixels.device import Device
 from codec_wire.errors import InvalidSettings
+from codec_wire.first_line import first_line
 from core.diffusers_engine.compiler import missing_compiler
 from core.diffusers_engine.families import FAMILIES, Family
 from core.diffusers_engine.precision import DENOISERS
@@ -124,7 +125,7 @@ def _set_attention_backend(denoiser: Any, name: str) -> None:
         with attention_backend("native"):
             denoiser.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InvalidSettings(
             f"{PREFIX}ATTENTION_BACKEND (--attention-backend): diffusers cannot use the value {name}: {reason}"
         ) from None

@@ -22,6 +22,7 @@ from core.diffusers_engine.fast_switches import (
     supported_switches,
 )
 from core.diffusers_engine.load_errors import load_failure
+from core.diffusers_engine.lora_adapters import LoraAdapters
 from core.diffusers_engine.lora_support import no_loras_reason
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_description import describe
@@ -29,7 +30,6 @@ from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.quantization import quantization_arguments
-from core.diffusers_engine.request_loras import RequestLoras
 from core.diffusers_engine.served_variants import served_variants
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
@@ -59,7 +59,7 @@ class LoadedModel:
     """The torch device and dtype of the pipelines."""
     prompts: PromptCache = field(default_factory=PromptCache)
     """The cache of prompt embeddings that all pipelines of the model share."""
-    request_loras: RequestLoras | None = None
+    lora_adapters: LoraAdapters | None = None
     """The LoRA weights of requests, or None if requests must not contain LoRA weights."""
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode that are on."""
@@ -92,13 +92,13 @@ class LoadedModel:
     def applied_loras(self, plan: StreamPlan) -> AbstractContextManager[None]:
         """Return a context manager that applies the LoRA weights of `plan`.
 
-        Use the context manager only on the device thread. See RequestLoras.applied.
+        Use the context manager only on the device thread. See LoraAdapters.applied.
         """
         if not plan.loras:
             return nullcontext()
-        if self.request_loras is None:
+        if self.lora_adapters is None:
             raise InvalidRequest("loras", f"is not supported by {plan.model}")
-        return self.request_loras.applied(self.variant_for(plan).pipeline, plan.loras)
+        return self.lora_adapters.applied(self.variant_for(plan).pipeline, plan.loras)
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
         """Return the pipeline for the modality and the kinds of input of `plan`.
@@ -151,9 +151,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             one.set_progress_bar_config(disable=True)
             prompts.attach(one)
         no_loras = no_loras_reason(source, variants, switches)
-        loras = None
+        adapters = None
         if no_loras is None and source.lora_directory is not None:
-            loras = RequestLoras(source.lora_directory, prompts, allow_partial=source.allow_partial_loras)
+            adapters = LoraAdapters(source.lora_directory, prompts, allow_partial=source.allow_partial_loras)
         return LoadedModel(
             variants=variants,
             info=describe(variants, source, no_loras),
@@ -162,7 +162,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             vae_class=vae_class_of(pipeline.vae),
             device=device,
             prompts=prompts,
-            request_loras=loras,
+            lora_adapters=adapters,
             switches=switches,
             is_fast=source.is_fast,
         )

@@ -1,13 +1,13 @@
 """LoRA weights that are added to a model when the model is loaded (CODEC_LORAS)."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from codec_wire.errors import InvalidSettings, ModelLoadError
-from core.diffusers_engine.lora_fit import recorded_keys, require_fit
+from codec_wire.first_line import first_line
+from core.diffusers_engine.lora_loading import load_adapter
 from core.model import Lora
 
 
@@ -64,22 +64,20 @@ def apply_loras(
         raise ModelLoadError(f"{type(pipeline).__name__} does not support LoRA weights (CODEC_LORAS)")
     names = [f"lora_{number}" for number in range(len(sources))]
     for name, source in zip(names, sources, strict=True):
-        # diffusers expects the folder and the name of a file as two arguments.
         path = Path(source.location)
-        location, options = (str(path.parent), {"weight_name": path.name}) if path.is_file() else (source.location, {})
         try:
-            # diffusers warns about every further adapter, which is intended here.
-            with (
-                warnings.catch_warnings(action="ignore", category=UserWarning),
-                recorded_keys(pipeline) as keys,
-            ):
-                pipeline.load_lora_weights(
-                    location, adapter_name=name, use_safetensors=not allow_pickle or None, **options
-                )
+            load_adapter(
+                pipeline,
+                name,
+                path if path.is_file() else source.location,
+                label=source.location,
+                allow_pickle=allow_pickle,
+                allow_partial=allow_partial,
+            )
+        except ModelLoadError:
+            raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelLoadError(f"cannot load the LoRA weights {source.location}: {reason}") from error
-        require_fit(pipeline, name, keys, source.location, allow_partial=allow_partial)
+            raise ModelLoadError(f"cannot load the LoRA weights {source.location}: {first_line(error)}") from error
     pipeline.set_adapters(names, [source.scale for source in sources])
     pipeline.fuse_lora(adapter_names=names)
     pipeline.unload_lora_weights()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from codec_pixels.vae import VAE_DECODERS, decode_latents, to_uint8, vae_class_of
 from codec_wire.errors import ModelLoadError
+from codec_wire.first_line import first_line
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
 from core.diffusers_engine.input_images import decode_inputs
@@ -121,7 +122,7 @@ def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> Pi
     except Exception as error:
         # A factory may combine dtypes so that only separate decoding works, e.g. an fp32 VAE in an fp16 pipeline.
         log.debug("a pipeline cannot generate pixels", exc_info=error)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         return result(None, reason=f"the pipeline cannot generate pixels: {reason}")
     decoded = decode_latents(vae, latents, variant.family.pipeline_class)
     if decoded.shape != expected.shape:

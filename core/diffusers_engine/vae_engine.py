@@ -21,6 +21,7 @@ from codec_wire.decoder import LatentDecoder
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import ModelLoadError, TooLarge
 from codec_wire.events import Frame, Started
+from codec_wire.first_line import first_line
 from codec_wire.latents import LatentFrame, Modality
 from core.decode_plan import DecodePlan
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
@@ -218,7 +219,7 @@ def warm_up(model: LoadedModel, latent_size: int) -> None:
     except ModelLoadError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelLoadError(f"{info.name} was loaded but its VAE does not work: {reason}") from error
 
 

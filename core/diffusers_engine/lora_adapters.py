@@ -13,12 +13,14 @@ import torch
 
 from codec_pixels.device_thread import report_progress
 from codec_wire.errors import InvalidRequest
+from codec_wire.first_line import first_line
 from codec_wire.request_lora import RequestLora
-from core.diffusers_engine.lora_fit import recorded_keys, require_fit, require_plain_lora
+from core.diffusers_engine.lora_fit import require_plain_lora
+from core.diffusers_engine.lora_loading import load_adapter
 from core.diffusers_engine.precision import DENOISERS
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.lora_directory import LoraDirectory, LoraFile
-from core.request_loras import unknown_lora
+from core.lora_limits import unknown_lora
 from core.working_memory import MIB
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ _Key = tuple[tuple[int, ...], LoraFile]
 """Key of an adapter: the ids of the components that can have LoRA weights, and the file of the LoRA weights."""
 
 
-class RequestLoras:
+class LoraAdapters:
     """The LoRA weights of requests for one model. Use an object of this class only on the device thread.
 
     The LoRA weights are PEFT adapters that the diffusers method `load_lora_weights` has loaded. The LoRA weights of a
@@ -145,22 +147,21 @@ class RequestLoras:
         report_progress()
         name = f"request_{next(self._numbers)}"
         try:
-            # diffusers warns about every further adapter, which is intended here.
-            with (
-                warnings.catch_warnings(action="ignore", category=UserWarning),
-                recorded_keys(pipeline, lambda weights: require_plain_lora(pipeline, weights)) as keys,
-            ):
-                pipeline.load_lora_weights(
-                    str(file.path.parent), weight_name=file.path.name, adapter_name=name, use_safetensors=True
-                )
-            require_fit(pipeline, name, keys, file.name, allow_partial=self._allow_partial)
+            load_adapter(
+                pipeline,
+                name,
+                file.path,
+                label=file.name,
+                allow_pickle=False,
+                allow_partial=self._allow_partial,
+                check=lambda weights: require_plain_lora(pipeline, weights),
+            )
         except BaseException as error:
             self._remove(pipeline, name)
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or not isinstance(error, Exception):
                 raise
             log.warning("cannot load the LoRA weights %s: %s", file.path, error)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            reason = reason.replace(str(file.path), file.path.name).replace(str(self._directory.path), "")
+            reason = first_line(error).replace(str(file.path), file.path.name).replace(str(self._directory.path), "")
             raise InvalidRequest(
                 f"loras[{index}].name", f"{file.name!r} cannot be applied to {type(pipeline).__name__}: {reason}"
             ) from None

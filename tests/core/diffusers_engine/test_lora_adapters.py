@@ -58,8 +58,8 @@ class Sampler:
     @property
     def names(self) -> list[str]:
         """The names of the loaded LoRA weights."""
-        assert self.model.request_loras is not None
-        return self.model.request_loras.names
+        assert self.model.lora_adapters is not None
+        return self.model.lora_adapters.names
 
 
 def expected(
@@ -132,7 +132,7 @@ def test_latents_equal_those_of_diffusers_and_nothing_remains(
 
 def unload(generate: Sampler, thread: DeviceThread) -> None:
     """Unload all LoRA weights of requests."""
-    loras = generate.model.request_loras
+    loras = generate.model.lora_adapters
     assert loras is not None
     for key in list(loras._adapters):
         thread.submit(loras._delete, key).result()
@@ -173,7 +173,7 @@ def test_least_recently_used_weights_are_unloaded_at_the_limit(
         size = write_lora(tmp_path, f"lora{seed}", seed=seed).stat().st_size
     limit = size * 2
     generate = Sampler(load_with_loras(tmp_path, device, max_bytes=limit), device_thread)
-    loras = generate.model.request_loras
+    loras = generate.model.lora_adapters
     assert loras is not None
     plain, alone = generate(), [generate({f"lora{index}": 1.0}) for index in range(5)]
     assert len({latents.numpy().tobytes() for latents in alone}) == 5
