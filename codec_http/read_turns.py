@@ -23,11 +23,10 @@ class Reader(Protocol):
 class ReadTurns:
     """A queue of connections that have received a large piece of data and wait for their turn to receive more.
 
-    Without turns, a small request would wait while the event loop reads a piece of data from every client that sends a
-    large body. Without turns, a small request would wait in this way before each step of its handling. With turns, only
-    one connection of the queue may continue in each iteration of the event loop. While a connection waits for its turn,
-    the operating system stops the client of the connection from sending. A slow client does not hold up the queue,
-    because a connection leaves the queue when its turn comes.
+    Without turns, the event loop would read a piece of data from every client that sends a large body before each step
+    of a small request. With turns, only one connection of the queue may continue in each iteration of the event loop.
+    While a connection waits for its turn, the operating system stops the client of the connection from sending. A slow
+    client does not hold up the queue, because a connection leaves the queue when its turn comes.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -24,35 +24,40 @@ IMAGE = base64.b64encode(sample_image(0) + bytes(UPLOAD_BYTES)).decode()  # deco
 BODY = json.dumps(LATENTS | {"image": IMAGE}).encode()
 
 
+@dataclass
+class Loop:
+    """The number of the current iteration of the event loop."""
+
+    iteration: int = 0
+
+
 class CountedReader:
     """A reader that records the iteration of the event loop in which its turn comes, and waits for another turn."""
 
-    def __init__(self, turns: ReadTurns, iterations: list[int], num_turns: int) -> None:
+    def __init__(self, turns: ReadTurns, loop: Loop, num_turns: int) -> None:
         self._turns = turns
-        self._iterations = iterations
+        self._loop = loop
         self._num_turns = num_turns
+        self.iterations: list[int] = []
 
     def resume_turn(self) -> None:
-        self._iterations.append(iteration)
+        self.iterations.append(self._loop.iteration)
         self._num_turns -= 1
         if self._num_turns:
             self._turns.wait(self)
 
 
-iteration = 0
-
-
 async def test_one_connection_has_its_turn_in_each_iteration_of_the_event_loop() -> None:
-    global iteration  # noqa: PLW0603 - counts the iterations of this test's event loop
-    turns = ReadTurns(asyncio.get_running_loop())
-    seen: list[list[int]] = [[], [], []]
-    for iterations in seen:
-        turns.wait(CountedReader(turns, iterations, 3))
+    turns, loop = ReadTurns(asyncio.get_running_loop()), Loop()
+    readers = [CountedReader(turns, loop, num_turns=3) for _ in range(3)]
+    for reader in readers:
+        turns.wait(reader)
     for _ in range(20):
-        iteration += 1
+        loop.iteration += 1
         await asyncio.sleep(0)
-    first = seen[0][0]
-    assert seen == [[first + start + 3 * turn for turn in range(3)] for start in range(3)]
+    first = readers[0].iterations[0]
+    for index, reader in enumerate(readers):
+        assert reader.iterations == [first + index + 3 * turn for turn in range(3)]
 
 
 async def test_clients_that_send_large_bodies_do_not_hold_up_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
