@@ -12,23 +12,28 @@ from rich import print as rich_print
 
 from codec_scenes import MODEL_FOLDER
 from training.checkpoint import DEFAULT_FOLDER
-from training.denoiser import CHANNELS, NOISE, Denoiser
+from training.denoiser import CHANNELS, NOISE, Denoiser, averaged_denoiser
+from training.joint import VideoDenoiser, averaged_video_denoiser
 from training.latents import encoder_fingerprint
 from training.runtime import select_device
-from training.tokenizer import build_tokenizer, save_tokenizer
-from training.trainer import load_averaged_weights
+from training.tokenizer import save_tokenizer
 
 
-def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
-    """Return the trained denoiser with the moving average of its weights."""
-    model = Denoiser(build_tokenizer(), channels).to(select_device()).eval()
-    load_averaged_weights(folder / "denoiser.pt", model)
-    return model
+def trained_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
+    """Return the averaged denoiser of stage 7 if it has been trained, otherwise that of stage 3."""
+    trained_jointly = (folder / "joint.pt").exists()
+    return averaged_video_denoiser(folder, channels) if trained_jointly else averaged_denoiser(folder, channels)
 
 
-def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffusionPipeline:
-    """Return a float32 pipeline of the finished VAE and the averaged denoiser."""
-    model = averaged_denoiser(folder, channels)
+def trained_adapter(folder: Path, denoiser: Denoiser) -> MotionAdapter | None:
+    """Return the motion adapter of stage 7 or 6 that belongs to `denoiser`, or None if neither has been trained."""
+    if isinstance(denoiser, VideoDenoiser):
+        return denoiser.adapter()
+    return MotionAdapter.from_pretrained(folder / "motion") if (folder / "motion").exists() else None
+
+
+def assemble(folder: Path, model: Denoiser) -> StableDiffusionPipeline:
+    """Return a float32 pipeline of the finished VAE and the denoiser `model`."""
     return StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval(),
         text_encoder=model.text,
@@ -43,11 +48,12 @@ def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffus
 
 def write_trained(folder: Path, out: Path) -> None:
     """Write the pipeline of all trained components to `out`, with the motion adapter if it has been trained."""
-    pipeline = assemble(folder).to(torch.float16)
+    model = trained_denoiser(folder)
+    adapter = trained_adapter(folder, model)
+    pipeline = assemble(folder, model).to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
     save_tokenizer(pipeline.tokenizer, out / "tokenizer")
-    if (folder / "motion").exists():
-        adapter = MotionAdapter.from_pretrained(folder / "motion")
+    if adapter is not None:
         adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
 
 

@@ -4,6 +4,7 @@ Training starts with small latents, because a step is cheap and the meaning of w
 the sizes that will be served.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +21,9 @@ from training.checkpoint import DEFAULT_FOLDER
 from training.latents import scene_latents
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
 from training.scenes.details import detailed_caption
-from training.scenes.labels import MOTIONS, sample_scene
+from training.scenes.labels import MOTIONS, Scene, sample_scene
 from training.tokenizer import MAX_TOKENS, build_tokenizer
-from training.trainer import Trainer
+from training.trainer import Trainer, load_averaged_weights
 
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
@@ -108,11 +109,11 @@ def latent_size_at(step: int) -> int:
     return 64 if step >= LARGE_FROM and step % LARGE_INTERVAL == 0 else 32
 
 
-def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
-    """Return one random caption per scene seed int64 [B]: some are empty, some describe a motion."""
+def draw_captions(rng: np.random.Generator, scenes: Sequence[Scene]) -> list[str]:
+    """Return one random caption per scene: some are empty, some describe a motion."""
     drawn = []
-    for seed in scenes:
-        scene, chance = sample_scene(int(seed)), rng.random()
+    for still in scenes:
+        scene, chance = still, rng.random()
         if chance > 1 - MOTION_CAPTION_SHARE:
             scene = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
         drawn.append("" if chance < EMPTY_CAPTION_SHARE else detailed_caption(scene, rng))
@@ -161,11 +162,19 @@ def train(
         clean = latents[side][torch.from_numpy(chosen)].to(device).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
         timesteps = stratified_timesteps(rng, len(chosen)).to(device)
+        captions = draw_captions(rng, [sample_scene(int(seed)) for seed in chosen])
         with mixed_precision(device):
-            predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, draw_captions(rng, chosen))
+            predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, captions)
         target = scheduler.get_velocity(clean, noise, timesteps)
         trainer.update(functional.mse_loss(predicted.float(), target), side=side)
     return trainer.loss
+
+
+def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
+    """Return the denoiser of this stage with the moving average of its weights."""
+    model = Denoiser(build_tokenizer(), channels).to(select_device()).eval()
+    load_averaged_weights(folder / "denoiser.pt", model)
+    return model
 
 
 def main(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from training.scenes.labels import PLACES, TIMES, WEATHERS, Scene, sample_scene
+from training.scenes.labels import ACCENTS, MOTIONS, PLACES, SEASONS, TIMES, TREES, WEATHERS, Scene, sample_scene
 from training.scenes.render import Image, render
 
 HELD_OUT = 1_000_000  # scenes with this seed or a larger one are reserved for evaluation
@@ -21,6 +21,19 @@ def renderer_fingerprint() -> str:
     digest = hashlib.sha256()
     for index, (place, weather) in enumerate(product(PLACES, WEATHERS)):
         digest.update(render(Scene(place, TIMES[index % 4], weather, "wide", 1), 64, 64).tobytes())
+    return digest.hexdigest()[:8]
+
+
+@cache
+def variation_fingerprint() -> str:
+    """Return a short hash of sample renders like `renderer_fingerprint`, for files of moving and varied scenes."""
+    digest = hashlib.sha256(renderer_fingerprint().encode())
+    for index, place in enumerate(PLACES):
+        season, trees, accent = SEASONS[1 + index % 2], TREES[1 + index % 3], ACCENTS[1 + index % 4]
+        varied = Scene(place, "day", "clear", "wide", 1, season=season, trees=trees, accent=accent)
+        digest.update(render(varied, 64, 64).tobytes())
+    for motion, weather in product(MOTIONS, WEATHERS):
+        digest.update(render(Scene("mountain", "dusk", weather, "wide", 1, motion), 64, 64, moment=0.7).tobytes())
     return digest.hexdigest()[:8]
 
 

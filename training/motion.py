@@ -15,23 +15,19 @@ import typer
 from diffusers import AutoencoderKL, DDPMScheduler, MotionAdapter, UNetMotionModel
 from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from training.assemble import averaged_denoiser
 from training.checkpoint import DEFAULT_FOLDER
-from training.denoiser import CHANNELS, EMPTY_CAPTION_SHARE, NOISE, stratified_timesteps
-from training.finish_vae import encode
-from training.images import renderer_fingerprint
-from training.latents import encoder_fingerprint
+from training.clips import FRAMES, clip_latents
+from training.denoiser import CHANNELS, EMPTY_CAPTION_SHARE, NOISE, averaged_denoiser, stratified_timesteps
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
+from training.scenes.clip_captions import USUAL_MOTION
 from training.scenes.details import detailed_caption
-from training.scenes.labels import Motion, Place, Scene, sample_scene
-from training.scenes.render import render_motion
+from training.scenes.labels import Scene, sample_scene
 from training.trainer import Trainer
 
-FRAMES, MAX_FRAMES = 24, 32
+MAX_FRAMES = 32
 FRAMES_PER_STEP = 8  # random frames of a clip per training step; a third of the frames allows three times as many clips
 SMALL_STEPS = 1000  # number of steps with 16x16 latents, before training continues with 32x32, the default size
 BATCHES = {16: 4, 32: 1}  # clips per step for each latent height and width
@@ -56,35 +52,14 @@ def new_adapter(channels: tuple[int, ...] = CHANNELS) -> MotionAdapter:
     return adapter
 
 
-MOTION_OF: dict[Place, Motion] = {
-    "mountain": "pan",
-    "sea": "sunset",
-    "desert": "pan",
-    "forest": "pan",
-    "city": "zoom",
-    "field": "pan",
-}
-"""Motion of each place. The text encoder was trained on still images, so the adapter cannot learn a motion from the
-words of the prompt. When places had several motions, videos hardly moved after 1,475 training steps."""
+def usual_motion_scene(index: int) -> Scene:
+    """Return the scene with seed `index` and the usual motion of its place.
 
-
-def moving_scene(index: int) -> Scene:
-    """Return the scene with seed `index` and the motion of its place."""
+    The text encoder was trained on still images, so the adapter cannot learn a motion from the words of the prompt.
+    When places had several motions, videos hardly moved after 1,475 training steps. Stage 7 trains all motions.
+    """
     scene = sample_scene(index)
-    return scene.moving(MOTION_OF[scene.place])
-
-
-def clip_latents(folder: Path, vae: AutoencoderKL, index: int, side: int) -> torch.Tensor:
-    """Return the scaled latents of one moving scene, float16 [frames, 4, side, side], encoding them if needed."""
-    scene = moving_scene(index)
-    cache = folder / f"clips-{renderer_fingerprint()}-{encoder_fingerprint(vae)}"
-    path = cache / f"{side}-{index}-{scene.motion}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frames = render_motion(scene, FRAMES, 8 * side, 8 * side)
-        save_file({"latents": encode(vae, frames).half()}, path)
-    latents: torch.Tensor = load_file(path)["latents"]
-    return latents
+    return scene.moving(USUAL_MOTION[scene.place])
 
 
 def latent_size_at(step: int) -> int:
@@ -130,12 +105,15 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
         side = latent_size_at(step)
         chosen = rng.integers(clips, size=BATCHES[side])
         positions = np.sort(rng.choice(FRAMES, FRAMES_PER_STEP, replace=False))
-        clips_latents = torch.stack([clip_latents(folder, vae, int(index), side) for index in chosen])
+        clips_latents = torch.stack(
+            [clip_latents(folder, vae, usual_motion_scene(int(index)), side) for index in chosen]
+        )
         clean = clips_latents[:, positions].to(device).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
         timesteps = stratified_timesteps(rng, len(chosen)).to(device)  # one per clip, shared by its frames
         captions = [
-            "" if rng.random() < EMPTY_CAPTION_SHARE else detailed_caption(moving_scene(int(i)), rng) for i in chosen
+            "" if rng.random() < EMPTY_CAPTION_SHARE else detailed_caption(usual_motion_scene(int(i)), rng)
+            for i in chosen
         ]
         with mixed_precision(device), frame_positions(unet, positions):
             with torch.no_grad():

@@ -5,7 +5,6 @@ grey frames, so that its predictions depend on movement and not on sharpness.
 """
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +20,9 @@ from torch.nn import functional
 
 from training.checkpoint import DEFAULT_FOLDER
 from training.classifier import augment
-from training.images import HELD_OUT, renderer_fingerprint
+from training.images import HELD_OUT, variation_fingerprint
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
-from training.scenes.labels import MOTIONS, Motion, Scene, sample_scene
+from training.scenes.labels import MOTIONS, Motion, Scene, sample_moving_scene
 from training.scenes.render import render_motion
 from training.trainer import Trainer, load_averaged_weights
 
@@ -49,21 +48,14 @@ class MotionClassifier(nn.Module):
         return logits
 
 
-def random_motion_scene(seed: int) -> Scene:
-    """Return the scene of `seed` with a random motion that is visible in it: clouds drift only in a cloudy sky."""
-    scene = sample_scene(seed)
-    motion = MOTIONS[np.random.default_rng((seed, 8)).integers(len(MOTIONS))]
-    return replace(scene, motion=motion, weather="clouds" if motion == "drift" else scene.weather)
-
-
 def clips(folder: Path, count: int, first_seed: int = 0) -> NDArray[np.uint8]:
     """Return clips of `count` moving scenes, uint8 [count, FRAMES, SIDE, SIDE, 3], stored in a file in `folder`."""
-    path = folder / f"motions-{renderer_fingerprint()}-{first_seed}-{count}.npy"
+    path = folder / f"motions-{variation_fingerprint()}-{first_seed}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         seeds = track(range(first_seed, first_seed + count), f"rendering {count} clips")
         partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.stack([render_motion(random_motion_scene(seed), FRAMES, SIDE, SIDE) for seed in seeds]))
+        np.save(partial, np.stack([render_motion(sample_moving_scene(seed), FRAMES, SIDE, SIDE) for seed in seeds]))
         partial.replace(path)
     loaded: NDArray[np.uint8] = np.load(path)
     return loaded
@@ -74,6 +66,19 @@ def to_clips(videos: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     chosen = np.linspace(0, videos.shape[1] - 1, FRAMES).round().astype(int)
     grey = torch.from_numpy(videos[:, chosen].mean(axis=4, dtype=np.float32)).to(device)
     return functional.adaptive_avg_pool2d(grey, SIDE) / 127.5 - 1
+
+
+def mirror(inputs: torch.Tensor, labels: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mirror those clips [B, FRAMES, SIDE, SIDE] for which `chosen`, bool [B], is true; return clips and labels [B].
+
+    A mirrored pan has the opposite direction. All clouds drift to the right, so clips with drifting clouds are kept.
+    """
+    chosen = chosen & (labels != MOTIONS.index("drift"))
+    opposite = torch.arange(len(MOTIONS), device=labels.device)
+    right, left = MOTIONS.index("pan"), MOTIONS.index("pan_left")
+    opposite[right], opposite[left] = left, right
+    mirrored = torch.where(chosen[:, None, None, None], inputs.flip(3), inputs)
+    return mirrored, torch.where(chosen, opposite[labels], labels)
 
 
 @torch.no_grad()
@@ -105,13 +110,15 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 5) -> float:
         seed=seed,
     )
     inputs = to_clips(clips(folder, scenes), device)
-    labels = torch.tensor([MOTIONS.index(random_motion_scene(index).motion) for index in range(scenes)], device=device)
+    labels = torch.tensor([MOTIONS.index(sample_moving_scene(index).motion) for index in range(scenes)], device=device)
     for _, rng in trainer.remaining_steps():
         chosen = torch.from_numpy(rng.integers(scenes, size=BATCH)).to(device)
-        augmented = augment(inputs[chosen], torch_rng(rng, device))
+        flips = torch.from_numpy(rng.random(BATCH) < 0.5).to(device)
+        mirrored, targets = mirror(inputs[chosen], labels[chosen], flips)
+        augmented = augment(mirrored, torch_rng(rng, device))
         with mixed_precision(device):
             logits = model(augmented)
-        trainer.update(functional.cross_entropy(logits.float(), labels[chosen]))
+        trainer.update(functional.cross_entropy(logits.float(), targets))
     return trainer.loss
 
 
@@ -125,14 +132,14 @@ def accuracy(predicted: list[Motion], scenes: list[Scene]) -> dict[str, float]:
 
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and rendered clips.")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 800,
-    scenes: Annotated[int, typer.Option(help="Number of clips to render for training.")] = 2000,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 2400,
+    scenes: Annotated[int, typer.Option(help="Number of clips to render for training.")] = 4000,
     held_out: Annotated[int, typer.Option(help="Number of evaluation clips, on which the accuracy is measured.")] = 350,
 ) -> None:
     """Train the motion classifier and write its accuracy on evaluation clips to FOLDER/motion_classifier.json."""
     limit_threads()
     train(folder, steps, scenes)
-    evaluation_scenes = [random_motion_scene(HELD_OUT + index) for index in range(held_out)]
+    evaluation_scenes = [sample_moving_scene(HELD_OUT + index) for index in range(held_out)]
     predicted = classify(load_motion_classifier(folder), clips(folder, held_out, first_seed=HELD_OUT))
     result = accuracy(predicted, evaluation_scenes)
     (folder / "motion_classifier.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

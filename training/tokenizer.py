@@ -7,20 +7,22 @@ import numpy as np
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
+from training.scenes.clip_captions import clip_caption
 from training.scenes.details import detailed_caption
-from training.scenes.labels import MOTIONS, sample_scene
+from training.scenes.labels import sample_moving_scene, sample_varied_scene
 
 MAX_TOKENS = 77
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def grammar_captions(count: int, seed: int = 0) -> list[str]:
-    """Return captions of `count` random scenes; every fifth scene may have a motion."""
+    """Return captions of `count` random scenes; every fourth scene is a video."""
     rng = np.random.default_rng((seed, 6))
-    scenes = (sample_scene(index) for index in range(count))
     return [
-        detailed_caption(scene.moving(MOTIONS[(index // 5) % len(MOTIONS)] if index % 5 == 0 else "still"), rng)
-        for index, scene in enumerate(scenes)
+        detailed_caption(sample_varied_scene(index), rng)
+        if index % 4
+        else clip_caption(sample_moving_scene(index), rng)
+        for index in range(count)
     ]
 
 

@@ -103,6 +103,13 @@ def test_land_moves_left_when_the_camera_pans_right_and_right_when_it_pans_left(
     assert movement("pan_left") > 3
 
 
+def test_snow_falls_less_than_the_distance_between_two_flakes_in_each_frame() -> None:
+    frames = render_motion(Scene("sea", "day", "snow", "wide", 5), 24, 128, 128).astype(float).mean(axis=3)
+    flakes = frames - np.median(frames, axis=0)
+    overlaps = [(np.roll(flakes[0], shift, axis=0) * flakes[2])[8:-8].mean() for shift in range(-8, 9)]
+    assert 0 < int(np.argmax(overlaps)) - 8 <= 4
+
+
 def test_sampled_labels_are_uniform() -> None:
     sampled = [sample_scene(seed) for seed in range(2000)]
     for place in PLACES:

@@ -10,27 +10,32 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
 from skimage.metrics import structural_similarity
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from codec_scenes import MODEL_FOLDER
 from training import (
     assemble,
     classifier,
+    clips,
     denoiser,
     evaluate,
     evaluate_video,
     finish_vae,
+    joint,
     latents,
     losses,
     motion,
     optimizer,
     polish,
+    published,
     trainer,
     vae,
 )
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.images import HELD_OUT, scene_images, to_tensor
-from training.scenes.labels import Scene, sample_scene
+from training.scenes.labels import MOTIONS, Scene, sample_scene, sample_varied_scene
 from training.scenes.render import render_motion
+from training.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +51,13 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "CHECKPOINT_INTERVAL", 2)
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
     monkeypatch.setattr(motion, "BATCHES", {16: 1})
-    monkeypatch.setattr(motion, "FRAMES", 4)
-    monkeypatch.setattr(motion, "FRAMES_PER_STEP", 3)
+    for module in (clips, motion, joint):
+        monkeypatch.setattr(module, "FRAMES", 4)
+    for module in (motion, joint):
+        monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
+    monkeypatch.setattr(joint, "STILL_BATCHES", {16: 2})
+    monkeypatch.setattr(joint, "CLIP_BATCHES", {16: 1})
+    monkeypatch.setattr(joint, "latent_size_at", lambda *_: 16)
 
 
 @pytest.fixture
@@ -164,6 +174,14 @@ def test_cached_latents_are_reused_only_for_the_same_encoder(with_vae: Path, mon
         latents.scene_latents(with_vae, model, 3, 8)
 
 
+def test_latents_of_varied_scenes_are_stored_separately(with_vae: Path) -> None:
+    model = AutoencoderKL.from_pretrained(with_vae / "vae")
+    plain, varied = (latents.scene_latents(with_vae, model, 12, 8, varied=varied) for varied in (False, True))
+    same = [sample_scene(seed) == sample_varied_scene(seed) for seed in range(12)]
+    assert 0 < sum(same) < 12
+    assert [torch.equal(*pair) for pair in zip(plain, varied, strict=True)] == same
+
+
 def test_denoiser_training_resumes_and_its_pipeline_generates_images(
     with_vae: Path, interrupted_once: None, tmp_path: Path
 ) -> None:
@@ -171,7 +189,9 @@ def test_denoiser_training_resumes_and_its_pipeline_generates_images(
         denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
     denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
     assert checkpoint(with_vae / "denoiser.pt")["step"] == 3
-    assemble.assemble(with_vae, TINY_UNET).save_pretrained(tmp_path / "pipeline")
+    model = assemble.trained_denoiser(with_vae, TINY_UNET)
+    assert assemble.trained_adapter(with_vae, model) is None
+    assemble.assemble(with_vae, model).save_pretrained(tmp_path / "pipeline")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     generated = [
@@ -188,13 +208,85 @@ def test_motion_adapter_is_trained_and_its_pipeline_generates_frames(with_vae: P
     motion.train(with_vae, steps=2, clips=1, channels=TINY_UNET)
     weights = MotionAdapter.from_pretrained(with_vae / "motion").state_dict()
     assert any(weights[name].any() for name in weights if name.endswith("proj_out.weight"))
-    components = assemble.assemble(with_vae, TINY_UNET).components
+    assert generated_frames(with_vae).shape == (1, 8, 64, 64, 3)
+
+
+def generated_frames(folder: Path) -> Any:
+    """Return frames of the pipeline with the adapter that was trained last, [1, 8, 64, 64, 3]."""
+    model = assemble.trained_denoiser(folder, TINY_UNET)
+    adapter = assemble.trained_adapter(folder, model)
+    assert adapter is not None
+    components = assemble.assemble(folder, model).components
     for unused in ("safety_checker", "requires_safety_checker"):
         components.pop(unused, None)
-    pipeline = AnimateDiffPipeline(**components, motion_adapter=MotionAdapter.from_pretrained(with_vae / "motion"))
+    pipeline = AnimateDiffPipeline(**components, motion_adapter=adapter)
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline("a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np")
-    assert output.frames.shape == (1, 8, 64, 64, 3)
+    return output.frames
+
+
+def untrained_video_denoiser(folder: Path) -> joint.VideoDenoiser:
+    torch.manual_seed(0)
+    return joint.VideoDenoiser(joint.stored_tokenizer(folder), TINY_UNET)
+
+
+def test_joint_training_resumes_and_its_pipeline_generates_frames(with_vae: Path, interrupted_once: None) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        joint.train(with_vae, 3, 2, 2, 3, model=untrained_video_denoiser(with_vae))
+    joint.train(with_vae, 3, 2, 2, 3, model=untrained_video_denoiser(with_vae))
+    assert checkpoint(with_vae / "joint.pt")["step"] == 3
+    before, after = untrained_video_denoiser(with_vae), joint.averaged_video_denoiser(with_vae, TINY_UNET)
+    for part in ("unet", "text", "video_unet"):
+        weights = [getattr(model, part).state_dict() for model in (before, after)]
+        assert not equal_weights(*weights)
+    assert generated_frames(with_vae).shape == (1, 8, 64, 64, 3)
+
+
+def test_images_and_clips_are_denoised_with_the_same_weights(with_vae: Path) -> None:
+    model = untrained_video_denoiser(with_vae).eval()
+    images = dict(model.unet.named_parameters())
+    videos = dict(model.video_unet.named_parameters())
+    assert images.keys() < videos.keys()
+    assert all(videos[name] is weight for name, weight in images.items())
+    assert all("motion_modules" in name for name in videos.keys() - images.keys())
+    noisy, timesteps = torch.randn(1, 2, 4, 8, 8), torch.tensor([500])
+    with torch.no_grad():  # an untrained adapter does not change frames
+        clip = model.denoise_clips(noisy, timesteps, ["a city"], np.array([3, 7]))
+        image = model(noisy[:, 0], timesteps, ["a city"])
+    torch.testing.assert_close(clip[:, 0], image, atol=1e-4, rtol=1e-3)
+
+
+def test_tokenizer_of_a_checkpoint_is_kept_if_the_grammar_changes(
+    with_vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = joint.stored_tokenizer(with_vae)
+    monkeypatch.setattr(joint, "build_tokenizer", lambda: pytest.fail("built again"))
+    assert joint.stored_tokenizer(with_vae).get_vocab() == first.get_vocab()
+
+
+@pytest.mark.parametrize("prompt", [*evaluate_video.PROMPTS, "a bird's-eye view of farmland in thick fog"])
+def test_published_text_encoder_returns_the_same_embeddings_with_a_larger_vocabulary(prompt: str) -> None:
+    model = denoiser.Denoiser(build_tokenizer())
+    published.load_published_denoiser(model)
+    tokenizer = CLIPTokenizer.from_pretrained(MODEL_FOLDER / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(MODEL_FOLDER / "text_encoder").float()
+    tokens = tokenizer([prompt], padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected, embeddings = encoder(tokens).last_hidden_state, model.encode_captions([prompt])
+    torch.testing.assert_close(embeddings, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_published_adapter_is_loaded_into_the_video_unet(tmp_path: Path) -> None:
+    model = joint.published_model(joint.stored_tokenizer(tmp_path))
+    expected = MotionAdapter.from_pretrained(MODEL_FOLDER / "motion_adapter").float().state_dict()
+    assert equal_weights(model.adapter().state_dict(), expected)
+
+
+def test_evaluation_videos_have_each_motion_equally_often() -> None:
+    scenes = evaluate_video.evaluation_scenes(2 * len(MOTIONS))
+    assert [scene.motion for scene in scenes] == [*MOTIONS, *MOTIONS]
+    assert min(scene.seed for scene in scenes) >= HELD_OUT
+    assert len({scene.seed for scene in scenes}) == len(scenes)
 
 
 def test_published_pipeline_is_written_with_another_decoder_but_not_with_another_encoder(tmp_path: Path) -> None:

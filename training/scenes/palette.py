@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.scenes.canvas import Colour, colour, mix
-from training.scenes.labels import Scene, Time, Weather
+from training.scenes.labels import Accent, Scene, Season, Time, Weather
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,28 @@ _HOURS: dict[Time, _Hour] = {
         colour(0.56, 0.36, 0.44), colour(1.00, 0.66, 0.26), colour(0.86, 0.38, 0.40), 0.40, 0.12,
     ),
 }  # fmt: skip
+
+_SEASON_COLOURS: dict[Season, tuple[Colour, ...]] = {
+    "spring": (colour(0.52, 0.74, 0.28), colour(0.62, 0.80, 0.36), colour(0.96, 0.70, 0.80)),
+    "autumn": (colour(0.84, 0.46, 0.12), colour(0.80, 0.30, 0.12), colour(0.88, 0.58, 0.16)),
+}
+_ACCENT_COLOURS: dict[Accent, Colour] = {
+    "red": colour(0.78, 0.16, 0.13),
+    "white": colour(0.95, 0.94, 0.90),
+    "blue": colour(0.16, 0.36, 0.72),
+    "yellow": colour(0.95, 0.78, 0.20),
+}
+
+
+def seasonal(green: Colour, season: Season, which: int, share: float = 0.75) -> Colour:
+    """Return the colour of plants that are `green` in summer. `which` selects a hue; 2 is for broad-leaved trees."""
+    return mix(green, _SEASON_COLOURS[season][which], share) if season in _SEASON_COLOURS else green
+
+
+def accented(usual: Colour, accent: Accent) -> Colour:
+    """Return the colour of an object that has the colour `usual` in scenes without an accent."""
+    return _ACCENT_COLOURS.get(accent, usual)
+
 
 _ORDER: tuple[Time, ...] = ("night", "dawn", "day", "dusk", "night")
 

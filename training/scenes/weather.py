@@ -54,6 +54,6 @@ def _snow(context: PaintContext, rng: np.random.Generator, moment: float) -> Non
     high, wide = canvas.bottom - canvas.top, canvas.right - canvas.left
     zoom = canvas.pixels / min(canvas.width, canvas.height)
     for across, down, size, sway in rng.random((42, 4)):
-        v = canvas.top + ((down + 0.5 * moment * (0.7 + 0.6 * size)) % 1.0) * high
+        v = canvas.top + ((down + 0.2 * moment * (0.7 + 0.6 * size)) % 1.0) * high
         u = canvas.left + ((across + 0.03 * np.sin(6.3 * (sway + moment))) % 1.0) * wide
         canvas.disc(u, v, (0.0085 + 0.006 * size) / zoom, flake, opacity=0.9)

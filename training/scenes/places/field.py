@@ -5,8 +5,10 @@ import numpy as np
 from training.scenes.canvas import colour, mix
 from training.scenes.noise import octaves
 from training.scenes.paint_context import PaintContext
+from training.scenes.palette import accented, seasonal
 from training.scenes.places.trees import round_tree
 
+_FAR_TREES = {"few": 4, "none": 0, "one": 0, "many": 12}
 _CROPS = ((0.86, 0.72, 0.26), (0.46, 0.66, 0.22), (0.66, 0.70, 0.26))
 
 
@@ -15,12 +17,11 @@ def paint(context: PaintContext, rng: np.random.Generator) -> None:
     for distance, rise in ((0.85, 0.045), (0.6, 0.02)):
         hills = octaves(rng, 1.6, 2)
         line = (-rise - 0.03 * hills(context.along(distance))).astype(np.float32)
-        context.canvas.below(
-            line, context.lit(mix(colour(0.36, 0.56, 0.30), colour(0.52, 0.62, 0.30), rng.random()), distance)
-        )
+        grass = mix(colour(0.36, 0.56, 0.30), colour(0.52, 0.62, 0.30), rng.random())
+        context.canvas.below(line, context.lit(seasonal(grass, context.scene.season, 0, 0.5), distance))
     _furrows(context, rng)
-    leaf = colour(0.22, 0.46, 0.18)
-    for _ in range(4):
+    leaf = seasonal(colour(0.22, 0.46, 0.18), context.scene.season, 2, 0.85)
+    for _ in range(_FAR_TREES[context.scene.trees]):
         where, size = rng.uniform(-0.9, 0.9), rng.uniform(0.09, 0.14)
         round_tree(
             context,
@@ -32,7 +33,9 @@ def paint(context: PaintContext, rng: np.random.Generator) -> None:
         )
     _barn(context, rng)
     where, size = rng.choice((-1, 1)) * rng.uniform(0.24, 0.40), rng.uniform(0.26, 0.36)
-    round_tree(context, context.at(where, 0.1), context.down(0.45), size, context.lit(leaf, 0.05, 0.4), distance=0.05)
+    if context.scene.trees != "none":
+        leaves = context.lit(leaf, 0.05, 0.4)
+        round_tree(context, context.at(where, 0.1), context.down(0.45), size, leaves, distance=0.05)
 
 
 def _furrows(context: PaintContext, rng: np.random.Generator) -> None:
@@ -55,7 +58,8 @@ def _barn(context: PaintContext, rng: np.random.Generator) -> None:
     canvas, distance = context.canvas, 0.3
     where, size = rng.uniform(-0.28, 0.28), rng.uniform(0.13, 0.18)
     u, base = context.at(where, distance), context.down(0.10) + 0.02
-    wall, roof = context.lit(colour(0.72, 0.20, 0.15), 0.2, 0.0), context.lit(colour(0.36, 0.30, 0.32), 0.2, 0.95)
+    paint_ = accented(colour(0.72, 0.20, 0.15), context.scene.accent)
+    wall, roof = context.lit(paint_, 0.2, 0.0), context.lit(colour(0.36, 0.30, 0.32), 0.2, 0.95)
     half, eaves, ridge = 0.5 * size, base - 0.42 * size, base - 0.80 * size
     canvas.rectangle(u - half, eaves, u + half, base, wall)
     canvas.polygon(

@@ -5,6 +5,7 @@ import numpy as np
 from training.scenes.canvas import colour, mix
 from training.scenes.noise import Array, octaves, value_noise
 from training.scenes.paint_context import PaintContext
+from training.scenes.palette import seasonal
 from training.scenes.places.trees import conifer, tree_line
 
 
@@ -73,7 +74,8 @@ def _hills(context: PaintContext, rng: np.random.Generator) -> None:
     for share, distance, size in ((0.10, 0.35, 0.05), (0.48, 0.12, 0.10), (0.82, 0.0, 0.15)):
         ground = octaves(rng, 2.2, 2)
         base = context.down(share)
-        green = context.lit(mix(colour(0.20, 0.42, 0.26), colour(0.30, 0.48, 0.24), rng.random()), distance, 0.85)
+        meadow = mix(colour(0.20, 0.42, 0.26), colour(0.30, 0.48, 0.24), rng.random())
+        green = context.lit(seasonal(meadow, context.scene.season, 0, 0.7), distance, 0.85)
         firs = context.lit(colour(0.10, 0.26, 0.20), distance, 0.25)
         at = context.along(distance)
         line = (base - 0.035 * ground(at)).astype(np.float32)

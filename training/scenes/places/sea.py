@@ -5,6 +5,7 @@ import numpy as np
 from training.scenes.canvas import colour, mix
 from training.scenes.noise import Array, octaves, value_noise
 from training.scenes.paint_context import PaintContext
+from training.scenes.palette import accented
 
 
 def paint(context: PaintContext, rng: np.random.Generator) -> None:
@@ -58,12 +59,13 @@ def _water(context: PaintContext, rng: np.random.Generator) -> None:
 
 def _boat(context: PaintContext, rng: np.random.Generator) -> None:
     where, share, size = rng.uniform(-0.36, 0.36), rng.uniform(0.10, 0.42), rng.uniform(0.09, 0.15)
-    if rng.random() < 0.35:
+    if rng.random() < 0.35 and context.scene.accent == "usual":
         return
     canvas, distance = context.canvas, 0.3
     u, v = context.at(where, distance), context.down(share)
     size *= 0.6 + share
-    hull, sail = context.lit(colour(0.55, 0.20, 0.16), 0.1, 0.0), context.lit(colour(0.97, 0.95, 0.90), 0.1)
+    cloth = accented(colour(0.97, 0.95, 0.90), context.scene.accent)
+    hull, sail = context.lit(colour(0.55, 0.20, 0.16), 0.1, 0.0), context.lit(cloth, 0.1)
     shade = sail * np.float32(0.8)
     canvas.polygon(
         (
