@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from codec_grpc.call import Call
 from codec_grpc.pixel_formats import FORMATS
+from codec_grpc.received_messages import discard
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -21,9 +22,6 @@ from core.pixel_format import PixelFormat
 from core.received_stream import LATENTS_FIELD, BodyReader, MessageReader, invalid_stream
 from core.service import LatentService
 
-LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
-"""Maximum time in seconds and maximum number of bytes for receiving the rest of a refused request."""
-
 
 async def decode(
     service: LatentService, requests: AsyncIterator[pb.DecodeRequest], call: Call, job: Job
@@ -32,30 +30,16 @@ async def decode(
     try:
         first = await _first(requests, job)
         wanted = _wanted(first.options, call.map_pin)
-        messages = _messages(first, requests, service.models.zstd_dictionaries())
+        messages = _messages(_body_reader(first, service.models.zstd_dictionaries()), _chain(first, requests))
+        del first  # its memory is free after the message has been read
         async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
             async for part in parts:
                 if isinstance(part, DecodePlan):
                     call.response_metadata = ((MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model)))
                 yield _to_message(part)
     except CodecError:
-        await _discard(requests)
+        await discard(requests)
         raise
-
-
-async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
-    """Receive the rest of a refused request, up to LINGER_BYTES, so that the client receives the status of the call.
-
-    If the rest of the request were not received, grpc.aio would report INTERNAL to a client that is still sending
-    messages when the call ends.
-    """
-    received = 0
-    with suppress(TimeoutError, InvalidRequest):
-        async with asyncio.timeout(LINGER_S):
-            async for request in requests:
-                received += request.ByteSize()
-                if received > LINGER_BYTES:
-                    return
 
 
 async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.DecodeRequest:
@@ -78,31 +62,37 @@ def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:
     )
 
 
+def _body_reader(first: pb.DecodeRequest, dictionaries: Mapping[str, bytes]) -> BodyReader | None:
+    """Return a reader of the latent stream if the stream is received as a body, otherwise None."""
+    if first.WhichOneof("part") != "body":
+        return None
+    return BodyReader(None, first.options.content_encoding or IDENTITY, dictionaries)
+
+
 async def _messages(
-    first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest], dictionaries: Mapping[str, bytes]
+    body: BodyReader | None, requests: AsyncIterator[pb.DecodeRequest]
 ) -> AsyncGenerator[Message, None]:
-    """Yield the header and the frames of the latent stream in `first` and `requests`.
+    """Yield the header and the frames of the latent stream in `requests`. `body` reads a stream that is a body.
 
     Raises InvalidRequest if the stream is invalid or incomplete.
     """
-    body: BodyReader | None = None
-    if first.WhichOneof("part") == "body":
-        encoding = first.options.content_encoding or IDENTITY
-        body = BodyReader(None, encoding, dictionaries)
     reader = MessageReader()
-    async for request in _chain(first, requests):
+    async for request in requests:
         kind = request.WhichOneof("part")
         if kind is None:
             continue  # a message with only options, or with a part that this version does not know
         if (kind == "body") != (body is not None):
             raise InvalidRequest(LATENTS_FIELD, "body must not be combined with header or frame in one stream")
         if body is not None:
-            for message in await asyncio.to_thread(body.feed, request.body):
-                yield message
-            continue
-        with invalid_stream():
-            message = header_from_message(request.header) if kind == "header" else frame_from_message(request.frame)
-        yield reader.add(message)
+            messages = await asyncio.to_thread(body.feed, request.body)
+        else:
+            with invalid_stream():
+                part = header_from_message(request.header) if kind == "header" else frame_from_message(request.frame)
+            messages = [reader.add(part)]
+            del part
+        del request  # it must not take memory while the next message is received
+        while messages:
+            yield messages.pop(0)
     if body is None:
         reader.close()
         return
@@ -114,8 +104,10 @@ async def _chain(
     first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest]
 ) -> AsyncGenerator[pb.DecodeRequest, None]:
     yield first
+    del first
     async for request in requests:
         yield request
+        del request
 
 
 def _to_message(part: DecodePlan | bytes) -> pb.DecodeResponse:

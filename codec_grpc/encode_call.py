@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from codec_grpc.call import Call
+from codec_grpc.receptions import end_reception
 from codec_wire.events import Started
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MODEL_KEY
@@ -32,10 +33,13 @@ async def encode(
             map_pin=call.map_pin,
         ),
     )
+    del request  # `plan` has a copy of the file
     call.response_metadata = ((MAP_HASH_KEY, plan.map_hash), (MODEL_KEY, header_value(plan.model)))
-    async with aclosing(encoding.encode(service, plan, job)) as events:
-        async for event in events:
-            if isinstance(event, Started):
-                yield pb.EncodeResponse(header=header_to_message(event.header))
-            else:
-                yield pb.EncodeResponse(frame=frame_to_message(event.frame))
+    with service.admission.memory.reserve(len(plan.file.data)):
+        end_reception()
+        async with aclosing(encoding.encode(service, plan, job)) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    yield pb.EncodeResponse(header=header_to_message(event.header))
+                else:
+                    yield pb.EncodeResponse(frame=frame_to_message(event.frame))

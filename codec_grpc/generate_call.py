@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from codec_grpc.call import Call
 from codec_grpc.messages import request_from_message
+from codec_grpc.receptions import end_reception
 from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MODE_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
@@ -24,7 +25,9 @@ async def generate(
     Raises a CodecError if the generation fails.
     """
     pinned = call.map_pin
+    reports_steps = request.progress
     plan = service.plan(request_from_message(request))
+    del request  # `plan` has copies of the images
     service.models.require_map_hash(pinned, plan)
     served = service.models.for_plan(plan)
     call.response_metadata = (
@@ -34,9 +37,10 @@ async def generate(
         (PARAMETERS_KEY, response_parameters(service, plan)),
         (MODE_KEY, str(served.acceleration)),
     )
+    end_reception()  # `service.generate` counts the memory of the images
     async with aclosing(service.generate(plan, job)) as events:
         async for event in events:
-            if request.progress or not isinstance(event, Step):
+            if reports_steps or not isinstance(event, Step):
                 yield _to_message(event)
             if isinstance(event, Frame) and event.frame.done:
                 job.record.completed = event.frame.finish_reason is not FinishReason.ERROR

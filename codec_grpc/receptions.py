@@ -1,7 +1,8 @@
-"""A limit on the number of large request messages that are received at the same time.
+"""A limit on the number and the memory of the request messages that are received at the same time.
 
-While gRPC receives a message, gRPC stores the received part and does not report the size of the message. The module
-core.request_memory can count the memory of a message only after gRPC has received the whole message.
+While gRPC receives a message, gRPC stores the received part and does not report the size of the message. A message can
+take up to MAX_REQUEST_BYTES. If no method waits for a message, the flow control of HTTP/2 stops the client after
+64 KiB. The classes in this module therefore limit how many methods wait for a message.
 """
 
 import asyncio
@@ -10,100 +11,180 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-MAX_RECEPTIONS = 2
-"""Maximum number of messages that are received at the same time."""
-MAX_TIME_S = 1.0
-"""Time in seconds after which a message stops counting towards MAX_RECEPTIONS, if no other call waits."""
+from grpc.aio import EOF
+
+from codec_wire.errors import CodecError, Overloaded, RequestTimeout
+from core.input_image import MAX_IMAGE_BYTES
+from core.request_memory import RequestMemory, Reservation
+
+MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
+"""Maximum size of a request message in bytes. The limit allows two images and 1 MiB for the other fields."""
+MAX_TURNS = 2
+"""Maximum number of messages that are received at the same time and are not slow."""
+TURN_S = 0.25
+"""Time in seconds after which the reception of a message is slow if other calls wait for a turn."""
+RECEIVE_TIMEOUT_S = 120.0
+"""Maximum time in seconds to receive a message. The HTTP server has the same limit for a request body."""
+MAX_WAITING = 1000
+"""Maximum number of calls that wait for a turn."""
 SMALL_BYTES = 64 * 1024
-"""Maximum size of a small message in bytes.
-
-A small message counts towards MAX_RECEPTIONS only until the message is complete.
-"""
-
-
-class Reception:
-    """The reception of one request message."""
-
-    __slots__ = ("_receptions", "_timer")
-
-    def __init__(self, receptions: "Receptions", max_time_s: float) -> None:
-        self._receptions: Receptions | None = receptions
-        self._timer = asyncio.get_running_loop().call_later(max_time_s, self.end)
-
-    def end(self) -> None:
-        """Stop counting this reception, so that the next waiting call can receive a message.
-
-        Using this method again has no effect.
-        """
-        if self._receptions is not None:
-            receptions, self._receptions = self._receptions, None
-            self._timer.cancel()
-            receptions._end_one()
+"""Maximum size of a small message in bytes. The reception of a small message ends when the message is complete."""
 
 
 class Receptions:
-    """Counter of the calls that are receiving a message, with a queue of the calls that wait to receive a message.
+    """Turns in which calls receive request messages.
 
-    While a call waits, the flow control of HTTP/2 stops the client from sending the message. A small message counts
-    until the message is complete. A large message counts until the call of the message ends. A message also stops
-    counting after a time limit, so that slow clients cannot block other clients. The more calls wait when a message
-    starts to count, the shorter is the time limit of the message. No call waits much longer than MAX_TIME_S seconds.
+    At most MAX_TURNS messages are received at the same time. Clients take turns, so that a client with many calls does
+    not delay other clients. If a message is not complete after TURN_S seconds and other calls wait, the next call gets
+    the turn, and the reception of the message is slow. A slow reception reserves the maximum size of a message in
+    `memory`. All slow receptions of one client together may reserve at most half of `memory`. A call whose slow
+    reception cannot reserve the memory is rejected with Overloaded. If `memory` is None, there are no slow receptions.
+
+    This class is not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self) -> None:
-        self._active = 0
-        self._waiting = deque[asyncio.Future[None]]()
+    def __init__(self, memory: RequestMemory | None) -> None:
+        self._memory = memory
+        self._turns = 0
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """Calls that wait for a turn, by client. The first client in the dictionary gets the next turn."""
+        self._slow_bytes: dict[str, int] = {}
+        """Number of bytes that the slow receptions of each client have reserved."""
 
-    async def begin(self) -> Reception:
-        """Wait until another message may be received, and return the reception of the message."""
-        if self._active >= MAX_RECEPTIONS:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._end_one()
-                raise
+    async def begin(self, client: str) -> "Reception":
+        """Wait for a turn and return the reception of the next message of `client`.
+
+        Raises Overloaded if too many calls wait for a turn.
+        """
+        if self._turns < MAX_TURNS:
+            self._turns += 1
         else:
-            self._active += 1
-        return Reception(self, MAX_TIME_S / (1 + len(self._waiting)))
+            await self._wait(client)
+        return Reception(self, client)
 
-    def _end_one(self) -> None:
-        """Let the next waiting call receive a message. If no call waits, reduce the number of counted messages."""
+    async def _wait(self, client: str) -> None:
+        if sum(map(len, self._waiting.values())) >= MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} other calls wait to send a message, which is the limit", retry_after_s=1)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the call had just got the turn
+                self._end_turn()
+            elif turn in (queue := self._waiting.get(client, deque())):
+                queue.remove(turn)
+                if not queue:
+                    del self._waiting[client]
+            raise
+
+    def _end_turn(self) -> None:
+        """Give the turn to the next client. If no call waits, reduce the number of turns."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            client = next(iter(self._waiting))
+            queue = self._waiting.pop(client)
+            turn = queue.popleft()
+            if queue:
+                self._waiting[client] = queue
+            if not turn.done():  # otherwise the call was cancelled
                 turn.set_result(None)
                 return
-        self._active -= 1
+        self._turns -= 1
+
+    def _reserve_slow(self, client: str) -> Reservation:
+        """Reserve the memory for a slow reception of `client`. Raises Overloaded if the memory is not available."""
+        if self._memory is None:
+            raise Overloaded(f"the message was not received within {TURN_S:g} s, and other calls wait", retry_after_s=1)
+        size = min(MAX_REQUEST_BYTES, self._memory.limit)
+        used = self._slow_bytes.get(client, 0)
+        if used and used + size > self._memory.limit // 2:
+            raise Overloaded("this client sends too many messages slowly at the same time", retry_after_s=1)
+        reservation = self._memory.reserve(size)
+        self._slow_bytes[client] = used + size
+        return reservation
+
+    def _end_slow(self, client: str, reservation: Reservation) -> None:
+        self._slow_bytes[client] -= reservation.size
+        if not self._slow_bytes[client]:
+            del self._slow_bytes[client]
+        reservation.free()
 
 
-reception_of_call: ContextVar[Reception] = ContextVar("reception_of_call")
-"""Context variable with the Reception of the current call.
+class Reception:
+    """The reception of one request message. Receptions.begin creates it; `end` must be called."""
+
+    __slots__ = ("_client", "_has_turn", "_receptions", "_refusal", "_reservation", "_timeout", "_timer")
+
+    def __init__(self, receptions: Receptions, client: str) -> None:
+        self._receptions = receptions
+        self._client = client
+        self._has_turn = True
+        self._reservation: Reservation | None = None
+        self._refusal: CodecError | None = None
+        self._timeout: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def receive(self, read: Callable[[], Awaitable[Any]]) -> bytes | None:
+        """Return the message that `read` returns, or None if the client sends no more messages.
+
+        If the message is larger than SMALL_BYTES, the reception continues until `end` is called, because the message
+        still takes memory. Raises RequestTimeout if the message is not complete after RECEIVE_TIMEOUT_S seconds. Raises
+        Overloaded if the reception is slow and the memory for it is not available.
+        """
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self._end_turn_if_needed)
+        try:
+            async with asyncio.timeout(RECEIVE_TIMEOUT_S) as self._timeout:
+                message = await read()
+        except TimeoutError:
+            raise self._take_refusal() from None
+        finally:
+            self._timer.cancel()
+        if message is EOF or len(message) <= SMALL_BYTES:
+            self.end()
+        return None if message is EOF else message
+
+    def end(self) -> None:
+        """End the reception, because the message has been handled or no longer takes memory.
+
+        Using this method again has no effect.
+        """
+        if self._has_turn:
+            self._has_turn = False
+            self._receptions._end_turn()
+        if self._reservation is not None:
+            self._receptions._end_slow(self._client, self._reservation)
+            self._reservation = None
+
+    def _take_refusal(self) -> CodecError:
+        """Return the reason why the message was not received. No reference to the returned error remains in self."""
+        refusal, self._refusal = self._refusal, None
+        return refusal or RequestTimeout(f"a request message must be received within {RECEIVE_TIMEOUT_S:g} s")
+
+    def _end_turn_if_needed(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._receptions._waiting:
+            self._timer = loop.call_later(TURN_S, self._end_turn_if_needed)
+            return
+        try:
+            self._reservation = self._receptions._reserve_slow(self._client)
+        except CodecError as error:
+            self._refusal = error
+            assert self._timeout is not None  # noqa: S101 - set by receive
+            self._timeout.reschedule(loop.time())
+            return
+        self._has_turn = False
+        self._receptions._end_turn()
+
+
+reception_of_call: ContextVar[Reception | None] = ContextVar("reception_of_call", default=None)
+"""Context variable with the Reception of the only request message of the current call, or None.
 
 Each call runs in a separate task of gRPC, and therefore has a separate value of this context variable.
 """
 
 
-def ends_if_small(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a deserializer that calls `parse`, and ends the reception of the call if the message is small."""
-
-    def deserialize(data: bytes) -> Any:
-        if len(data) <= SMALL_BYTES:
-            reception_of_call.get().end()
-        return parse(data)
-
-    return deserialize
-
-
-def ends_with_call(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return a method that calls `behaviour`, and then ends the reception of the call."""
-
-    async def call(request: Any, context: Any) -> Any:
-        try:
-            return await behaviour(request, context)
-        finally:
-            reception_of_call.get().end()
-
-    return call
+def end_reception() -> None:
+    """End the reception of the current call's request message, because the memory is now counted elsewhere."""
+    reception = reception_of_call.get()
+    if reception is not None:
+        reception.end()

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from codec_grpc.health import SERVICES, LifecycleHealth
 from codec_grpc.interceptor import ErrorBoundary
+from codec_grpc.receptions import MAX_REQUEST_BYTES
 from codec_grpc.reflection import enable_reflection
 from codec_grpc.servicer import LatentServicer
 from codec_grpc.tls import server_credentials
@@ -17,13 +18,13 @@ from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
 from core.address import host_port
 from core.api_keys import ApiKeys
-from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
 from core.tls import ServerTls
 
-MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
-"""Maximum size of a request message in bytes. The limit allows two images and 1 MiB for the other fields."""
-
+MAX_STREAMS = 1024
+"""Maximum number of active calls on one connection. Clients delay further calls."""
+IDLE_TIMEOUT_S = 300
+"""Time in seconds after which a connection without calls is closed. Clients connect again for their next call."""
 MAX_CONNECTIONS = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 """Maximum number of open connections. Idle clients must not use up the file descriptors that HTTP needs."""
 HANDSHAKE_TIMEOUT_S = 20
@@ -39,6 +40,11 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.max_pings_without_data", 0),
     # The default of 4 MiB is too small for two input images.
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # Without an estimate of the network's speed, a client can send 64 KiB of a message for which no method waits. With
+    # the estimate, it would be at least 4 MiB for each connection. If a method waits, the whole message can be sent.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_connection_idle_ms", IDLE_TIMEOUT_S * 1000),
     # If the event loop does not accept a call within this number of seconds, gRPC ends the call with CANCELLED, which
     # clients do not retry. The default of 30 s is too short for a server whose host is overloaded.
     ("grpc.server_max_unrequested_time_in_server", 3600),

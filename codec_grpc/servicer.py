@@ -54,7 +54,9 @@ class LatentServicer(LatentServiceServicer):
             context.set_compression(compression)
             current_record().coding = compression.name.lower()
         job = self._job(context, reports_steps=request.progress)
-        await send_messages(generate(self._service, request, call, job), call, context, job)
+        messages = generate(self._service, request, call, job)
+        del request  # its memory is free as soon as `generate` no longer needs it
+        await send_messages(messages, call, context, job)
 
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: Context
@@ -68,7 +70,9 @@ class LatentServicer(LatentServiceServicer):
     ) -> None:
         """Encode an image or a video to a latent stream."""
         call, job = Call(context), self._job(context)
-        await send_messages(encode(self._service, request, call, job), call, context, job)
+        messages = encode(self._service, request, call, job)
+        del request  # its memory is free as soon as `encode` no longer needs it
+        await send_messages(messages, call, context, job)
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context

@@ -22,6 +22,11 @@ class RequestMemory:
         self._used = 0
 
     @property
+    def limit(self) -> int:
+        """Maximum number of reserved bytes."""
+        return self._limit
+
+    @property
     def used(self) -> int:
         """Number of reserved bytes."""
         return self._used

@@ -1,111 +1,218 @@
-"""The limit on request messages that are received at the same time, and the memory of requests that were refused."""
+"""The limits on request messages that are received at the same time."""
 
 import asyncio
-import gc
 
-import grpc.aio
 import pytest
-from grpc import StatusCode
+from grpc.aio import EOF
 
 from codec_grpc import receptions
-from codec_grpc.call import Call
-from codec_grpc.receptions import MAX_RECEPTIONS, Receptions, ends_if_small, reception_of_call
-from tests.support.fake_engine import FakeEngine
-from tests.support.grpc_requests import request
-from tests.support.serving import Servers, run_servers
+from codec_grpc.receptions import MAX_REQUEST_BYTES, MAX_TURNS, SMALL_BYTES, Reception, Receptions
+from codec_wire.errors import Overloaded, RequestTimeout
+from core.request_memory import RequestMemory
+
+LIMIT = 8 * MAX_REQUEST_BYTES
 
 
-@pytest.fixture(autouse=True)
-def no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time limit would also end receptions that the tested code does not end."""
-    monkeypatch.setattr(receptions, "MAX_TIME_S", 3600)
+@pytest.fixture
+def turns_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receptions, "TURN_S", 0.001)
 
 
-async def all_but_one_begun(
-    limited: Receptions,
-) -> tuple[list[receptions.Reception], "asyncio.Task[receptions.Reception]"]:
-    """Begin MAX_RECEPTIONS receptions and return them, and a task that waits for another one."""
-    begun = [await limited.begin() for _ in range(MAX_RECEPTIONS)]
-    waiting = asyncio.create_task(limited.begin())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    return begun, waiting
+@pytest.fixture
+def turns_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receptions, "TURN_S", 3600)
 
 
-async def test_call_waits_until_another_message_is_no_longer_counted() -> None:
-    limited = Receptions()
-    begun, waiting = await all_but_one_begun(limited)
+@pytest.fixture
+def memory() -> RequestMemory:
+    return RequestMemory(LIMIT, lambda: 1)
+
+
+async def never() -> bytes:
+    return await asyncio.get_running_loop().create_future()
+
+
+def message_of(size: int) -> "asyncio.Future[bytes]":
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(bytes(size))
+    return future
+
+
+async def begin_all(limited: Receptions, client: str = "a") -> list[Reception]:
+    """Begin as many receptions as there are turns."""
+    return [await limited.begin(client) for _ in range(MAX_TURNS)]
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_call_waits_for_a_turn(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    begun = await begin_all(limited)
+    first, second = (asyncio.create_task(limited.begin("a")) for _ in range(2))
+    await settle()
+    assert not first.done()
     begun[0].end()
     begun[0].end()  # has no effect
-    another = asyncio.create_task(limited.begin())
-    async with asyncio.timeout(10):
-        await waiting
-        assert not another.done()
-        (await waiting).end()
-        (await another).end()
+    (await first).end()
+    (await second).end()
     begun[1].end()
-    for reception in [await limited.begin() for _ in range(MAX_RECEPTIONS)]:
+    for reception in await begin_all(limited):
         reception.end()
 
 
-async def test_slow_client_does_not_exclude_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receptions, "MAX_TIME_S", 0.01)
-    _, waiting = await all_but_one_begun(Receptions())
-    async with asyncio.timeout(10):
-        (await waiting).end()
+async def test_clients_take_turns(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    begun = await begin_all(limited)
+    order: list[str] = []
+
+    async def call(client: str) -> None:
+        reception = await limited.begin(client)
+        order.append(client)
+        reception.end()
+
+    calls = [asyncio.create_task(call(client)) for client in "aaaabbc"]
+    await settle()
+    for reception in begun:
+        reception.end()
+    await asyncio.gather(*calls)
+    assert order[:5] == ["a", "b", "c", "a", "b"]
 
 
 @pytest.mark.parametrize("has_turn", [False, True])
-async def test_cancelled_call_does_not_keep_its_place(has_turn: bool) -> None:
-    limited = Receptions()
-    begun, waiting = await all_but_one_begun(limited)
-    another = asyncio.create_task(limited.begin())
-    await asyncio.sleep(0)
+async def test_cancelled_call_does_not_keep_its_place(memory: RequestMemory, has_turn: bool) -> None:
+    limited = Receptions(memory)
+    begun = await begin_all(limited)
+    waiting, another = (asyncio.create_task(limited.begin("a")) for _ in range(2))
+    await settle()
     if has_turn:
         begun[0].end()
     waiting.cancel()
     begun[0].end()  # has no effect if it has ended
-    async with asyncio.timeout(10):
-        (await another).end()
+    (await another).end()
     assert waiting.cancelled()
 
 
-async def test_message_counts_until_it_is_complete_only_if_it_is_small() -> None:
-    limited = Receptions()
-    begun, waiting = await all_but_one_begun(limited)
-    reception_of_call.set(begun[0])
-    assert ends_if_small(len)(bytes(receptions.SMALL_BYTES + 1)) == receptions.SMALL_BYTES + 1
-    await asyncio.sleep(0)
+async def test_too_many_waiting_calls_are_refused(memory: RequestMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receptions, "MAX_WAITING", 2)
+    limited = Receptions(memory)
+    await begin_all(limited)
+    waiting = [asyncio.create_task(limited.begin("a")) for _ in range(2)]
+    await settle()
+    with pytest.raises(Overloaded, match="2 other calls wait"):
+        await limited.begin("b")
+    waiting[0].cancel()
+    await settle()
+    assert not asyncio.create_task(limited.begin("b")).done()
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_only_a_large_message_counts_until_the_end(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    first, second = await begin_all(limited)
+    waiting = asyncio.create_task(limited.begin("a"))
+    assert await first.receive(lambda: message_of(SMALL_BYTES + 1)) == bytes(SMALL_BYTES + 1)
+    await settle()
     assert not waiting.done()
-    ends_if_small(len)(bytes(receptions.SMALL_BYTES))
-    async with asyncio.timeout(10):
-        (await waiting).end()
+    assert await second.receive(lambda: message_of(SMALL_BYTES)) == bytes(SMALL_BYTES)
+    await waiting
 
 
-async def refused(servers: Servers, size: int) -> StatusCode:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await servers.stub.Generate(request(image=bytes(size))).read()
-    return caught.value.code()
+async def end_of_messages() -> object:
+    return EOF
 
 
-async def test_many_large_messages_at_once_are_all_answered() -> None:
-    async with run_servers(FakeEngine(free_running=True)) as servers, asyncio.timeout(60):
-        large = [refused(servers, 2**20) for _ in range(10)]
-        small = [servers.stub.Generate(request()).read() for _ in range(10)]
-        statuses = await asyncio.gather(*large)
-        assert set(statuses) == {StatusCode.INVALID_ARGUMENT}
-        assert all(message.HasField("header") for message in await asyncio.gather(*small))
+@pytest.mark.usefixtures("turns_last")
+async def test_end_of_the_messages_ends_the_reception(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    for _ in range(3 * MAX_TURNS):
+        assert await (await limited.begin("a")).receive(end_of_messages) is None
 
 
-async def test_refused_request_is_freed_without_garbage_collection() -> None:
-    async with run_servers(FakeEngine()) as servers:
-        gc.collect()
-        gc.disable()
+@pytest.mark.usefixtures("turns_end_at_once")
+async def test_slow_reception_reserves_memory_instead_of_a_turn(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    slow = [asyncio.create_task(reception.receive(never)) for reception in await begin_all(limited)]
+    reception = await limited.begin("b")
+    assert memory.used == MAX_REQUEST_BYTES
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    reception.end()
+
+
+@pytest.mark.usefixtures("turns_end_at_once")
+async def test_memory_of_a_slow_reception_is_free_at_its_end(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    first, second = await begin_all(limited)
+    message = asyncio.get_running_loop().create_future()
+    tasks = [asyncio.create_task(one.receive(lambda: message)) for one in (first, second)]
+    third = await limited.begin("b")
+    message.set_result(bytes(SMALL_BYTES + 1))
+    await asyncio.gather(*tasks)
+    assert memory.used == MAX_REQUEST_BYTES
+    for reception in (first, second, third):
+        reception.end()
+    assert memory.used == 0
+    for reception in await begin_all(limited):
+        reception.end()
+
+
+@pytest.mark.usefixtures("turns_end_at_once")
+async def test_message_keeps_its_turn_while_no_other_call_waits(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    message = asyncio.get_running_loop().create_future()
+    reception = await limited.begin("a")
+    task = asyncio.create_task(reception.receive(lambda: message))
+    await asyncio.sleep(0.05)
+    assert memory.used == 0
+    message.set_result(b"x")
+    assert await task == b"x"
+
+
+@pytest.mark.usefixtures("turns_end_at_once")
+async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+
+    async def send_slowly(client: str) -> None:
+        reception = await limited.begin(client)
         try:
-            assert await refused(servers, 100) is StatusCode.INVALID_ARGUMENT
-            async with asyncio.timeout(10):
-                # Call is a local variable of the frames that have the request.
-                while any(type(found) is Call for found in gc.get_objects()):
-                    await asyncio.sleep(0.05)
+            await reception.receive(never)
         finally:
-            gc.enable()
+            reception.end()
+
+    greedy = [asyncio.create_task(send_slowly("greedy")) for _ in range(20)]
+    _, running = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
+    polite = await limited.begin("polite")  # the first calls that are refused make room for it
+    assert memory.used <= LIMIT // 2
+    assert await polite.receive(lambda: message_of(MAX_REQUEST_BYTES)) is not None
+    polite.end()
+    while len(running) > LIMIT // 2 // MAX_REQUEST_BYTES + MAX_TURNS:
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(task.exception(), Overloaded) for task in done)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert memory.used == 0
+
+
+@pytest.mark.usefixtures("turns_end_at_once")
+async def test_slow_reception_without_memory_is_refused() -> None:
+    limited = Receptions(None)
+    (first, _) = await begin_all(limited)
+    waiting = asyncio.create_task(limited.begin("b"))
+    with pytest.raises(Overloaded, match="other calls wait"):
+        await first.receive(never)
+    first.end()
+    await waiting
+
+
+async def test_message_that_is_never_complete_is_a_request_timeout(
+    memory: RequestMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receptions, "RECEIVE_TIMEOUT_S", 0.01)
+    reception = await Receptions(memory).begin("a")
+    with pytest.raises(RequestTimeout, match=r"within 0\.01 s"):
+        await reception.receive(never)

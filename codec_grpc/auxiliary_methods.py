@@ -1,0 +1,103 @@
+"""Limits on the methods of health checks and reflection, which other packages implement."""
+
+import inspect
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from codec_grpc.call import peer_address
+from codec_grpc.errors import to_status
+from codec_grpc.received_messages import receive_message, receive_messages
+from codec_grpc.receptions import SMALL_BYTES, Receptions, end_reception
+from codec_wire.errors import CodecError, Overloaded
+
+MAX_CALLS_PER_IP = 128
+"""Maximum number of active calls from one IP address. Calls of Health/Watch last as long as the client wants."""
+
+
+class AuxiliaryMethods:
+    """Wrapper of the methods of health checks and reflection.
+
+    The wrapped methods receive messages of at most SMALL_BYTES in turn. An invalid message ends the call with
+    INVALID_ARGUMENT, and too many calls of one client end with RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self, receptions: Receptions) -> None:
+        """`receptions` receives the messages of health checks."""
+        self._receptions = receptions
+        self._stream_receptions = Receptions(None)
+        """Receptions of streams of messages. An idle stream of one client must not delay health checks of others."""
+        self._calls = Counter[str]()
+        """Number of active calls from each IP address."""
+
+    def wrap(self, behaviour: Callable[[Any, Any], Any], parse: Callable[[bytes], Any]) -> Callable[[Any, Any], Any]:
+        """Return a method that receives its messages, which `parse` parses, and calls `behaviour` with them."""
+
+        async def call(_: Any, context: Any) -> Any:
+            with self._counted(context) as client, _ended_reception():
+                request = await receive_message(context, self._receptions, client, parse, max_bytes=SMALL_BYTES)
+                return await behaviour(request, context)
+
+        async def iterate(_: Any, context: Any) -> AsyncIterator[Any]:
+            with self._counted(context) as client:
+                requests = receive_messages(context, self._stream_receptions, client, parse, max_bytes=SMALL_BYTES)
+                async with aclosing(requests):
+                    async for response in behaviour(requests, context):
+                        yield response
+
+        return _aborting_stream(iterate) if inspect.isasyncgenfunction(behaviour) else _aborting(call)
+
+    @contextmanager
+    def _counted(self, context: Any) -> Iterator[str]:
+        """Count an active call, and yield the IP address of its client.
+
+        Raises Overloaded if the client has too many active calls.
+        """
+        client = peer_address(context.peer())
+        if self._calls[client] >= MAX_CALLS_PER_IP:
+            raise Overloaded(
+                f"this client has {MAX_CALLS_PER_IP} active calls of health checks and reflection, which is the limit",
+                retry_after_s=1,
+            )
+        self._calls[client] += 1
+        try:
+            yield client
+        finally:
+            self._calls[client] -= 1
+            if not self._calls[client]:
+                del self._calls[client]
+
+
+@contextmanager
+def _ended_reception() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        end_reception()
+
+
+def _aborting(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    async def call(requests: Any, context: Any) -> Any:
+        try:
+            return await method(requests, context)
+        except CodecError as error:
+            await _abort(context, error)
+
+    return call
+
+
+def _aborting_stream(method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def iterate(requests: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in method(requests, context):
+                yield response
+        except CodecError as error:
+            await _abort(context, error)
+
+    return iterate
+
+
+async def _abort(context: Any, error: CodecError) -> None:
+    status = to_status(error)
+    await context.abort(status.code, status.details, status.trailing_metadata)
