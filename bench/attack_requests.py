@@ -7,13 +7,32 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import brotli
-import grpc.aio
+import grpc
 
-from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from bench.attack_grpc import (
+    SERVICE,
+    WATCH,
+    held_calls,
+    large_body,
+    large_file,
+    large_frame,
+    large_messages,
+    two_images,
+    watch_request,
+    zeros,
+)
+from bench.attack_http2 import (
+    empty_data,
+    endless_header,
+    flood,
+    header_of_references,
+    message_byte_by_byte,
+    pings,
+    reset_streams,
+    settings,
+)
 from codec_wire.http import EDITS_PATH
 
 PATH = "/v1/images/generations"
@@ -144,24 +163,6 @@ async def _large_images(port: int) -> str:
     return await _many(port, 50, lambda port: post(port, data))
 
 
-async def _grpc_client(port: int) -> str:
-    """Request a generation with two broken images, and return the status."""
-    image = b"\x89PNG\r\n\x1a\n" + bytes(7 * MIB)
-    options = (("grpc.use_local_subchannel_pool", 1),)  # a connection of its own
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        stub: Any = LatentServiceStub(channel)
-        message = pb.GenerateRequest(prompt="x", image=image, control_image=image)
-        try:
-            await stub.Generate(message, timeout=RESPONSE_TIMEOUT_S).read()
-        except grpc.RpcError as error:
-            return str(error.code().name)
-    return "OK"
-
-
-async def _large_images_over_grpc(port: int) -> str:
-    return await _many(port, 50, _grpc_client)
-
-
 async def _idle(port: int) -> str:
     return await _many(port, 1400, lambda port: _slow_client(port, b""))
 
@@ -179,6 +180,11 @@ async def _nothing(_: int) -> str:
     return ""
 
 
+def over_grpc(name: str, run: Callable[[int], Awaitable[str]]) -> Attack:
+    """Return an attack on the gRPC port."""
+    return Attack(name, run, over_grpc=True)
+
+
 ATTACKS = (
     Attack("none", _nothing),
     body("192 bytes of br, 21 MB of []", _brotli_bomb),
@@ -192,7 +198,21 @@ ATTACKS = (
     Attack("a form of 900 kB of line breaks", _form),
     Attack("50 unfinished uploads of 21 MiB", _unfinished_uploads),
     Attack("50 images of 7 MiB", _large_images),
-    Attack("50 times two images of 7 MiB over gRPC", _large_images_over_grpc, over_grpc=True),
+    over_grpc("50 times two images of 7 MiB over gRPC", large_messages("Generate", two_images, 50)),
+    over_grpc("50 files of 15 MiB to Encode over gRPC", large_messages("Encode", large_file, 50)),
+    over_grpc("50 bodies of 16 MiB to Decode over gRPC", large_messages("Decode", large_body, 50)),
+    over_grpc("50 frames of 16 MiB to Decode over gRPC", large_messages("Decode", large_frame, 50)),
+    over_grpc("200 images of 16 MiB in 16 kB of gzip", large_messages("Generate", zeros, 200, grpc.Compression.Gzip)),
+    over_grpc("2,000 calls without a message", held_calls(f"{SERVICE}/Generate", None, 20, 100)),
+    over_grpc("2,000 health checks without a message", held_calls(WATCH, None, 20, 100)),
+    over_grpc("20,000 watches of the health", held_calls(WATCH, watch_request(), 40, 500)),
+    over_grpc("HTTP/2: reset streams", flood(reset_streams)),
+    over_grpc("HTTP/2: a header without an end", flood(endless_header)),
+    over_grpc("HTTP/2: headers of references", flood(header_of_references)),
+    over_grpc("HTTP/2: settings", flood(settings)),
+    over_grpc("HTTP/2: pings", flood(pings)),
+    over_grpc("HTTP/2: frames without data", flood(empty_data)),
+    over_grpc("HTTP/2: a message byte by byte", flood(message_byte_by_byte)),
     Attack("1,400 idle connections", _idle),
     Attack("1,400 unfinished headers", _slow_headers),
     Attack("330 idle connections, 256 files", _few_files, files=256),

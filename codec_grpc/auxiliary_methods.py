@@ -12,15 +12,15 @@ from codec_grpc.received_messages import receive_message, receive_messages
 from codec_grpc.receptions import SMALL_BYTES, Receptions, end_reception
 from codec_wire.errors import CodecError, Overloaded
 
-MAX_CALLS_PER_IP = 128
-"""Maximum number of active calls from one IP address. Calls of Health/Watch last as long as the client wants."""
+MAX_STREAMS_PER_IP = 1024
+"""Maximum number of active streams from one IP address. Clients can keep Health/Watch and reflection open."""
 
 
 class AuxiliaryMethods:
     """Wrapper of the methods of health checks and reflection.
 
-    The wrapped methods receive messages of at most SMALL_BYTES in turn. An invalid message ends the call with
-    INVALID_ARGUMENT, and too many calls of one client end with RESOURCE_EXHAUSTED.
+    The wrapped methods receive messages of at most SMALL_BYTES, for one connection after the other. An invalid message
+    ends the call with INVALID_ARGUMENT. A stream of a client that has too many streams ends with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, receptions: Receptions) -> None:
@@ -28,20 +28,25 @@ class AuxiliaryMethods:
         self._receptions = receptions
         self._stream_receptions = Receptions(None)
         """Receptions of streams of messages. An idle stream of one client must not delay health checks of others."""
-        self._calls = Counter[str]()
-        """Number of active calls from each IP address."""
+        self._streams = Counter[str]()
+        """Number of active streams from each IP address."""
 
-    def wrap(self, behaviour: Callable[[Any, Any], Any], parse: Callable[[bytes], Any]) -> Callable[[Any, Any], Any]:
-        """Return a method that receives its messages, which `parse` parses, and calls `behaviour` with them."""
+    def wrap(
+        self, behaviour: Callable[[Any, Any], Any], parse: Callable[[bytes], Any], *, streams: bool
+    ) -> Callable[[Any, Any], Any]:
+        """Return a method that receives its messages, which `parse` parses, and calls `behaviour` with them.
+
+        `streams` states whether the method sends a stream of responses.
+        """
 
         async def call(_: Any, context: Any) -> Any:
-            with self._counted(context) as client, _ended_reception():
-                request = await receive_message(context, self._receptions, client, parse, max_bytes=SMALL_BYTES)
+            with self._counted(context.peer(), streams=streams) as connection, _ended_reception():
+                request = await receive_message(context, self._receptions, connection, parse, max_bytes=SMALL_BYTES)
                 return await behaviour(request, context)
 
         async def iterate(_: Any, context: Any) -> AsyncIterator[Any]:
-            with self._counted(context) as client:
-                requests = receive_messages(context, self._stream_receptions, client, parse, max_bytes=SMALL_BYTES)
+            with self._counted(context.peer(), streams=streams) as connection:
+                requests = receive_messages(context, self._stream_receptions, connection, parse, max_bytes=SMALL_BYTES)
                 async with aclosing(requests):
                     async for response in behaviour(requests, context):
                         yield response
@@ -49,24 +54,24 @@ class AuxiliaryMethods:
         return _aborting_stream(iterate) if inspect.isasyncgenfunction(behaviour) else _aborting(call)
 
     @contextmanager
-    def _counted(self, context: Any) -> Iterator[str]:
-        """Count an active call, and yield the IP address of its client.
+    def _counted(self, connection: str, *, streams: bool) -> Iterator[str]:
+        """Yield `connection`, the IP address and port of a client, and count an active stream if `streams` is true.
 
-        Raises Overloaded if the client has too many active calls.
+        Raises Overloaded if the IP address has too many active streams.
         """
-        client = peer_address(context.peer())
-        if self._calls[client] >= MAX_CALLS_PER_IP:
-            raise Overloaded(
-                f"this client has {MAX_CALLS_PER_IP} active calls of health checks and reflection, which is the limit",
-                retry_after_s=1,
-            )
-        self._calls[client] += 1
+        if not streams:
+            yield connection
+            return
+        address = peer_address(connection)
+        if self._streams[address] >= MAX_STREAMS_PER_IP:
+            raise Overloaded(f"{address} has {MAX_STREAMS_PER_IP} active streams, which is the limit", retry_after_s=1)
+        self._streams[address] += 1
         try:
-            yield client
+            yield connection
         finally:
-            self._calls[client] -= 1
-            if not self._calls[client]:
-                del self._calls[client]
+            self._streams[address] -= 1
+            if not self._streams[address]:
+                del self._streams[address]
 
 
 @contextmanager

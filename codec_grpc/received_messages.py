@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from codec_grpc.receptions import SMALL_BYTES, Receptions, reception_of_call
+from codec_grpc.receptions import MAX_REQUEST_BYTES, SMALL_BYTES, Receptions, reception_of_call
 from codec_wire.errors import CodecError, InvalidRequest
 
 MISSING_MESSAGE_DELAY_S = 0.2
@@ -26,7 +26,12 @@ LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
 
 
 async def receive_message(
-    context: Any, receptions: Receptions, client: str, parse: Callable[[bytes], Any], *, max_bytes: int | None = None
+    context: Any,
+    receptions: Receptions,
+    client: str,
+    parse: Callable[[bytes], Any],
+    *,
+    max_bytes: int = MAX_REQUEST_BYTES,
 ) -> Any:
     """Return the only request message of the call, which `client` sends, parsed by `parse`.
 
@@ -36,19 +41,22 @@ async def receive_message(
     """
     reception = await receptions.begin(client)
     reception_of_call.set(reception)
-    data = await reception.receive(context.read)
+    data = await reception.receive(context.read, max_bytes)
     if data is None:
         await asyncio.sleep(MISSING_MESSAGE_DELAY_S)
         raise InvalidRequest("request", "must be one message, but the call sent no message")
-    if max_bytes is not None and len(data) > max_bytes:
-        raise InvalidRequest("request", f"must have at most {max_bytes} bytes, got {len(data)}")
     if len(data) > SMALL_BYTES:
         await asyncio.sleep(0)  # copying the message took milliseconds, so other calls are served before the next step
     return _parsed(data, parse)
 
 
 async def receive_messages(
-    context: Any, receptions: Receptions, client: str, parse: Callable[[bytes], Any], *, max_bytes: int | None = None
+    context: Any,
+    receptions: Receptions,
+    client: str,
+    parse: Callable[[bytes], Any],
+    *,
+    max_bytes: int = MAX_REQUEST_BYTES,
 ) -> AsyncGenerator[Any, None]:
     """Yield the request messages of the call, which `client` sends, parsed by `parse`.
 
@@ -58,11 +66,9 @@ async def receive_messages(
     while True:
         reception = await receptions.begin(client)
         try:
-            data = await reception.receive(context.read)
+            data = await reception.receive(context.read, max_bytes)
             if data is None:
                 return
-            if max_bytes is not None and len(data) > max_bytes:
-                raise InvalidRequest("request", f"must have at most {max_bytes} bytes, got {len(data)}")
             message = _parsed(data, parse)
             del data
             yield message

@@ -13,6 +13,7 @@ from typing import Any
 
 from grpc.aio import EOF
 
+from codec_grpc.message_compression import decompress
 from codec_wire.errors import CodecError, Overloaded, RequestTimeout
 from core.input_image import MAX_IMAGE_BYTES
 from core.request_memory import RequestMemory, Reservation
@@ -26,7 +27,7 @@ TURN_S = 0.25
 RECEIVE_TIMEOUT_S = 120.0
 """Maximum time in seconds to receive a message. The HTTP server has the same limit for a request body."""
 MAX_WAITING = 1000
-"""Maximum number of calls that wait for a turn."""
+"""Maximum number of calls that wait for a turn. More calls may wait if they are the only ones of their clients."""
 SMALL_BYTES = 64 * 1024
 """Maximum size of a small message in bytes. The reception of a small message ends when the message is complete."""
 
@@ -43,7 +44,9 @@ class Receptions:
     This class is not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self, memory: RequestMemory | None) -> None:
+    def __init__(self, memory: RequestMemory | None, *, turn_s: float | None = None) -> None:
+        """Create turns of `turn_s` seconds, or of TURN_S seconds if `turn_s` is None."""
+        self.turn_s = TURN_S if turn_s is None else turn_s
         self._memory = memory
         self._turns = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -63,7 +66,7 @@ class Receptions:
         return Reception(self, client)
 
     async def _wait(self, client: str) -> None:
-        if sum(map(len, self._waiting.values())) >= MAX_WAITING:
+        if client in self._waiting and sum(map(len, self._waiting.values())) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} other calls wait to send a message, which is the limit", retry_after_s=1)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
@@ -94,7 +97,9 @@ class Receptions:
     def _reserve_slow(self, client: str) -> Reservation:
         """Reserve the memory for a slow reception of `client`. Raises Overloaded if the memory is not available."""
         if self._memory is None:
-            raise Overloaded(f"the message was not received within {TURN_S:g} s, and other calls wait", retry_after_s=1)
+            raise Overloaded(
+                f"the message was not received within {self.turn_s:g} s, and other calls wait", retry_after_s=1
+            )
         size = min(MAX_REQUEST_BYTES, self._memory.limit)
         used = self._slow_bytes.get(client, 0)
         if used and used + size > self._memory.limit // 2:
@@ -124,14 +129,15 @@ class Reception:
         self._timeout: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    async def receive(self, read: Callable[[], Awaitable[Any]]) -> bytes | None:
-        """Return the message that `read` returns, or None if the client sends no more messages.
+    async def receive(self, read: Callable[[], Awaitable[Any]], max_bytes: int = MAX_REQUEST_BYTES) -> bytes | None:
+        """Return the message that `read` returns, decompressed, or None if the client sends no more messages.
 
         If the message is larger than SMALL_BYTES, the reception continues until `end` is called, because the message
-        still takes memory. Raises RequestTimeout if the message is not complete after RECEIVE_TIMEOUT_S seconds. Raises
+        still takes memory. Raises InvalidRequest if the message has more than `max_bytes` bytes or cannot be
+        decompressed. Raises RequestTimeout if the message is not complete after RECEIVE_TIMEOUT_S seconds. Raises
         Overloaded if the reception is slow and the memory for it is not available.
         """
-        self._timer = asyncio.get_running_loop().call_later(TURN_S, self._end_turn_if_needed)
+        self._timer = asyncio.get_running_loop().call_later(self._receptions.turn_s, self._end_turn_if_needed)
         try:
             async with asyncio.timeout(RECEIVE_TIMEOUT_S) as self._timeout:
                 message = await read()
@@ -139,9 +145,14 @@ class Reception:
             raise self._take_refusal() from None
         finally:
             self._timer.cancel()
-        if message is EOF or len(message) <= SMALL_BYTES:
+        if message is EOF:
             self.end()
-        return None if message is EOF else message
+            return None
+        data = await decompress(message, max_bytes)
+        del message
+        if len(data) <= SMALL_BYTES:
+            self.end()
+        return data
 
     def end(self) -> None:
         """End the reception, because the message has been handled or no longer takes memory.
@@ -163,7 +174,7 @@ class Reception:
     def _end_turn_if_needed(self) -> None:
         loop = asyncio.get_running_loop()
         if not self._receptions._waiting:
-            self._timer = loop.call_later(TURN_S, self._end_turn_if_needed)
+            self._timer = loop.call_later(self._receptions.turn_s, self._end_turn_if_needed)
             return
         try:
             self._reservation = self._receptions._reserve_slow(self._client)

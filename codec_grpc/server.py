@@ -43,6 +43,8 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     # Without an estimate of the network's speed, a client can send 64 KiB of a message for which no method waits. With
     # the estimate, it would be at least 4 MiB for each connection. If a method waits, the whole message can be sent.
     ("grpc.http2.bdp_probe", 0),
+    # codec_grpc.message_compression decompresses messages, because gRPC would do so in the thread of the event loop.
+    ("grpc.per_message_decompression", 0),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_connection_idle_ms", IDLE_TIMEOUT_S * 1000),
     # If the event loop does not accept a call within this number of seconds, gRPC ends the call with CANCELLED, which

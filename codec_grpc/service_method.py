@@ -12,7 +12,7 @@ from grpc.aio import AbortError, InternalError
 from codec_grpc.call import peer_address, trailing_metadata
 from codec_grpc.errors import status_code, to_status
 from codec_grpc.received_messages import discard, receive_message, receive_messages
-from codec_grpc.receptions import SMALL_BYTES, Receptions, end_reception
+from codec_grpc.receptions import MAX_REQUEST_BYTES, SMALL_BYTES, Receptions, end_reception
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, RetryableError
 from codec_wire.grpc import REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
@@ -60,7 +60,7 @@ class ServiceMethod:
         self._service = service
         self._api_keys = None if name in PUBLIC_METHODS else api_keys
         self._receptions = receptions
-        self._max_bytes = SMALL_BYTES if name in PUBLIC_METHODS else None
+        self._max_bytes = SMALL_BYTES if name in PUBLIC_METHODS else MAX_REQUEST_BYTES
 
     async def call(self, _: Any, context: Any) -> Any:
         """Handle a call. Errors end the call with a status, and the call is reported to the telemetry."""

@@ -1,7 +1,7 @@
 """The Decode method: the two ways to send a stream, formats, errors and cancellation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -13,22 +13,15 @@ from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from core.pixel_format import PixelFormat
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_vae import FakeVae
-from tests.support.latent_streams import Stream, body_of, random_stream
+from tests.support.latent_streams import body_of, decode_requests_of, random_stream
 from tests.support.serving import run_http_gateway, run_servers
 
 IMAGE, VIDEO = random_stream("int8"), random_stream("delta+int8", 4)
 
 
-def requests_of(stream: Stream, options: pb.DecodeOptions | None = None) -> Iterator[pb.DecodeRequest]:
-    header, frames = stream
-    yield pb.DecodeRequest(header=header_to_message(header), options=options)
-    for frame in frames:
-        yield pb.DecodeRequest(frame=frame_to_message(frame))
-
-
 async def test_first_response_states_the_size() -> None:
     async with run_servers(FakeEngine(), vae=FakeVae(free_running=True)) as servers:
-        call = servers.stub.Decode(requests_of(VIDEO))
+        call = servers.stub.Decode(decode_requests_of(VIDEO))
         metadata = dict(await call.initial_metadata())
         assert metadata["codec-latent-map"] == servers.service.models.require_default().bundle.hash
         size, *frames = [message async for message in call]
@@ -56,7 +49,7 @@ async def test_options_select_format_and_quality() -> None:
     ]
     async with run_servers(FakeEngine(), vae=vae) as servers:
         for number in formats:
-            call = servers.stub.Decode(requests_of(VIDEO, pb.DecodeOptions(format=number, quality=50)))
+            call = servers.stub.Decode(decode_requests_of(VIDEO, pb.DecodeOptions(format=number, quality=50)))
             assert [message async for message in call]
     assert [plan.pixel_format for plan in vae.plans] == list(PixelFormat)
     assert {plan.quality for plan in vae.plans} == {50}
@@ -75,8 +68,11 @@ INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
     "text": ([pb.DecodeRequest(body=b"hello, this is text")], "text, not a latent stream"),
     "header without fields": ([pb.DecodeRequest(header=pb.DecodeRequest().header)], "dtype"),
     "unknown format": ([pb.DecodeRequest(options=pb.DecodeOptions(format=99))], "must be one of rgb, png"),  # type: ignore[arg-type]
-    "mp4 of an image": (list(requests_of(IMAGE, pb.DecodeOptions(format=pb.PIXEL_FORMAT_MP4))), "is available for"),
-    "quality": (list(requests_of(IMAGE, pb.DecodeOptions(quality=101))), "from 0 to 100"),
+    "mp4 of an image": (
+        list(decode_requests_of(IMAGE, pb.DecodeOptions(format=pb.PIXEL_FORMAT_MP4))),
+        "is available for",
+    ),
+    "quality": (list(decode_requests_of(IMAGE, pb.DecodeOptions(quality=101))), "from 0 to 100"),
 }
 
 
@@ -103,7 +99,7 @@ async def test_message_that_is_not_protobuf_is_invalid_argument() -> None:
 async def test_cancelled_call_stops_decoding() -> None:
     vae = FakeVae()
     async with run_servers(FakeEngine(), vae=vae) as servers:
-        call = servers.stub.Decode(requests_of(VIDEO))
+        call = servers.stub.Decode(decode_requests_of(VIDEO))
         vae.release_frames(1)
         assert (await call.read()).HasField("size")
         assert (await call.read()).data

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import gzip
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,19 +15,24 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from codec_grpc import auxiliary_methods, received_messages, receptions
 from codec_grpc.call import Call
+from codec_grpc.message_compression import INLINE_BYTES
 from codec_grpc.receptions import MAX_REQUEST_BYTES, MAX_TURNS, SMALL_BYTES
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.api_keys import ApiKeys
-from tests.codec_grpc.test_decode import requests_of
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_vae import FakeVae
 from tests.support.grpc_requests import request
-from tests.support.latent_streams import random_stream
+from tests.support.latent_streams import decode_requests_of, random_stream
 from tests.support.logged_errors import logged_errors
 from tests.support.serving import Servers, run_servers
 
 SERVICE = "/codec.latents.v1.LatentService"
 JOBS = ("Generate", "Encode", "Decode")
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receptions, "TURN_S", 0.01)
 
 
 @pytest.fixture
@@ -79,9 +86,10 @@ async def test_request_of_a_running_generation_is_freed() -> None:
 
 @pytest.mark.parametrize("method", JOBS)
 async def test_silent_clients_use_limited_memory_and_do_not_exclude_others(
-    servers: Servers, method: str, monkeypatch: pytest.MonkeyPatch
+    short_turns: None,
+    servers: Servers,
+    method: str,
 ) -> None:
-    monkeypatch.setattr(receptions, "TURN_S", 0.01)
     memory = servers.service.admission.memory
     silent = [silent_call(servers, method) for _ in range(20)]
     statuses = [asyncio.ensure_future(call.code()) for call in silent]
@@ -109,13 +117,14 @@ async def test_refused_client_that_is_still_sending_receives_the_status() -> Non
     async with run_servers(FakeEngine(), vae=FakeVae(), max_jobs=1) as running:
         held = running.stub.Generate(request())
         await held.read()
-        call = running.stub.Decode(requests_of(random_stream("int8", 10)))
+        call = running.stub.Decode(decode_requests_of(random_stream("int8", 10)))
         assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
         held.cancel()
 
 
 async def no_messages() -> AsyncIterator[bytes]:
-    for message in ():
+    messages: tuple[bytes, ...] = ()
+    for message in messages:
         yield message
 
 
@@ -128,20 +137,67 @@ async def test_missing_message_is_invalid_argument(servers: Servers, method: str
     assert await call.details() == "request: must be one message, but the call sent no message"
 
 
-@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip, grpc.Compression.Deflate])
 @pytest.mark.parametrize("method", [*JOBS, "GetServerInfo"])
-async def test_message_over_the_limit_is_refused_before_it_takes_memory(
-    servers: Servers, method: str, compression: grpc.Compression | None, caplog: pytest.LogCaptureFixture
+async def test_message_over_the_limit_of_grpc_is_refused(
+    servers: Servers, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel: Any = servers.channel
+    kind = "stream_unary" if method.startswith("Get") else "stream_stream"
+    call = getattr(channel, kind)(f"{SERVICE}/{method}")(iter([bytes(MAX_REQUEST_BYTES + 1)]))
+    assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in await call.details()
+    await asyncio.sleep(2 * received_messages.MISSING_MESSAGE_DELAY_S)
+    assert logged_errors(caplog) == []
+
+
+COMPRESSIONS = (grpc.Compression.Gzip, grpc.Compression.Deflate)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("method", [*JOBS, "GetServerInfo"])
+async def test_compressed_message_over_the_limit_is_invalid_argument(
+    servers: Servers, method: str, compression: grpc.Compression, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message of zeros is about 17 kB after compression."""
     channel: Any = servers.channel
     kind = "stream_unary" if method.startswith("Get") else "stream_stream"
     send = getattr(channel, kind)(f"{SERVICE}/{method}")
     call = send(iter([bytes(MAX_REQUEST_BYTES + 1)]), compression=compression)
-    assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
-    assert "larger than max" in await call.details()
-    await asyncio.sleep(2 * received_messages.MISSING_MESSAGE_DELAY_S)
+    assert await call.code() is StatusCode.INVALID_ARGUMENT
+    assert "must have at most" in await call.details()
     assert logged_errors(caplog) == []
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+async def test_compressed_requests_are_supported(servers: Servers, compression: grpc.Compression) -> None:
+    prompt = "a sea " * 500  # more than message_compression.INLINE_BYTES before, less after compression
+    message = request(prompt=prompt, image=os.urandom(4 * INLINE_BYTES))
+    with pytest.raises(grpc.aio.AioRpcError, match="image: must be a PNG"):
+        await servers.stub.Generate(message, compression=compression).read()
+    assert (await servers.stub.Generate(request(), compression=compression).read()).HasField("header")
+    header, *frames = [
+        answer async for answer in servers.stub.Decode(decode_requests_of(random_stream()), compression=compression)
+    ]
+    assert header.HasField("size")
+    assert len(frames) == 1
+    check = health_pb2_grpc.HealthStub(servers.channel).Check  # type: ignore[attr-defined]
+    assert await check(health_pb2.HealthCheckRequest(), compression=compression)
+
+
+async def test_message_that_looks_like_deflated_data_is_not_decompressed(servers: Servers) -> None:
+    channel: Any = servers.channel
+    data = pb.GenerateRequest(progress=True).SerializeToString()
+    assert data == b"\x78\x01"
+    call = channel.unary_stream(f"{SERVICE}/Generate")(data)
+    assert "prompt" in await call.details()
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\x00damaged", gzip.compress(b"x")[:-1]])
+async def test_damaged_gzip_data_is_invalid_argument(servers: Servers, data: bytes) -> None:
+    channel: Any = servers.channel
+    call = channel.unary_stream(f"{SERVICE}/Generate")(data)
+    assert await call.code() is StatusCode.INVALID_ARGUMENT
+    assert await call.details() == f"request: is not valid gzip data ({len(data)} bytes)"
 
 
 @pytest.mark.parametrize(
@@ -156,17 +212,16 @@ async def test_large_message_to_a_method_with_small_messages_is_invalid_argument
     assert f"must have at most {SMALL_BYTES} bytes" in await call.details()
 
 
-async def test_calls_of_health_checks_are_limited_for_each_client(
+async def test_watches_of_the_health_are_limited_for_each_client(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auxiliary_methods, "MAX_CALLS_PER_IP", 3)
+    monkeypatch.setattr(auxiliary_methods, "MAX_STREAMS_PER_IP", 3)
     stub: Any = health_pb2_grpc.HealthStub(servers.channel)
     watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(3)]
     for watch in watches:
         await watch.read()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Check(health_pb2.HealthCheckRequest())
-    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert await stub.Watch(health_pb2.HealthCheckRequest()).code() is StatusCode.RESOURCE_EXHAUSTED
+    assert await stub.Check(health_pb2.HealthCheckRequest())
     watches[0].cancel()
-    while await stub.Check(health_pb2.HealthCheckRequest()).code() is not StatusCode.OK:
+    while (watch := stub.Watch(health_pb2.HealthCheckRequest())) and await watch.read() is grpc.aio.EOF:
         await asyncio.sleep(0.05)  # until the server has ended the cancelled call

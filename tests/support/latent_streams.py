@@ -1,10 +1,14 @@
 """Latent streams as a client sends them to the server, with random latents."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from codec_wire import WireFormat, encode
 from codec_wire.encoder import LatentEncoder
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import LatentDtype, LatentFrame, LatentStreamHeader
+from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from tests.support.serving import LATENT_SPACE, SCALES
 
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
@@ -38,6 +42,14 @@ def random_stream(
         for seq in range(num_frames)
     ]
     return header, frames
+
+
+def decode_requests_of(stream: Stream, options: pb.DecodeOptions | None = None) -> Iterator[pb.DecodeRequest]:
+    """Return the messages of a call of Decode that sends a stream as a header and frames."""
+    header, frames = stream
+    yield pb.DecodeRequest(header=header_to_message(header), options=options)
+    for frame in frames:
+        yield pb.DecodeRequest(frame=frame_to_message(frame))
 
 
 def body_of(stream: Stream, wire_format: WireFormat = WireFormat.MSGPACK) -> bytes:
