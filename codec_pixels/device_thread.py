@@ -32,6 +32,8 @@ class DeviceThread(ThreadPoolExecutor):
         """Time at which the running calls last made progress, in seconds of the monotonic clock. The value is None if
         no call is running."""
         self._queue = FairQueue()
+        self._is_scheduled = False
+        """Whether the executor has a call of _run_waiting that has not started."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule a call of `fn` on behalf of a client without a name. See concurrent.futures.Executor."""
@@ -44,7 +46,9 @@ class DeviceThread(ThreadPoolExecutor):
     def submit_call(self, client: str, call: Call) -> Future[Any]:
         """Schedule `call`, which may run in a batch, on behalf of `client`; return the future of the call."""
         self._queue.add(client, call)
-        super().submit(self._run_next)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            super().submit(self._run_waiting)
         return call.future
 
     def cancel_call(self, client: str, call: Call) -> None:
@@ -71,15 +75,15 @@ class DeviceThread(ThreadPoolExecutor):
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
-    def _run_next(self) -> None:
-        """Run the next batch of calls, if any call is waiting.
-
-        This method runs once for each submitted call, even if the call was cancelled or ran in an earlier batch.
-        """
-        calls = self._queue.take()
-        if not calls:
-            return
+    def _run_waiting(self) -> None:
+        """Run all waiting calls in batches."""
+        self._is_scheduled = False  # before the calls are taken: a call that is added later needs another run
         _local.thread = self
+        while calls := self._queue.take():
+            self._run(calls)
+            calls.clear()  # frees the items while the thread waits for more calls of the first batch
+
+    def _run(self, calls: list[Call]) -> None:
         self._progress_at = time.monotonic()
         try:
             result = calls[0].run([call.item for call in calls])

@@ -5,9 +5,9 @@ The HTTP and gRPC servers begin a record (core.telemetry) and add the values tha
 record is not passed as an argument.
 """
 
-import secrets
 from contextvars import ContextVar
 from math import prod
+from random import Random
 from re import compile as compile_pattern
 from time import perf_counter, time_ns
 from typing import Protocol
@@ -20,6 +20,11 @@ OK = "ok"
 """Outcome of a request without an error. All other outcomes are error codes."""
 _REQUEST_ID = compile_pattern(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _RAW_BYTES_PER_VALUE = 2
+_ids = Random()  # noqa: S311 - request ids are not secret
+"""Generator of request ids, with a seed from the operating system.
+
+Reading a new random number from the operating system for each id would release the interpreter lock.
+"""
 
 
 class Described(Protocol):
@@ -91,7 +96,7 @@ class RequestRecord:
 
         `operation` has the value None if the request does not run a model.
         """
-        self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
+        self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else _new_id()
         self.started_at = perf_counter()
         self.started_ns = time_ns()
         """Time at which the request started, in nanoseconds since 1970."""
@@ -220,6 +225,11 @@ class RequestRecord:
         if self.admitted_at is None or self.sampling_at is None:
             return None
         return max(0.0, self.sampling_at - self.admitted_at)
+
+
+def _new_id() -> str:
+    """Return a random id of 32 hexadecimal digits."""
+    return f"{_ids.getrandbits(128):032x}"
 
 
 _current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)

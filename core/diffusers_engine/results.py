@@ -3,9 +3,41 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 ItemT = TypeVar("ItemT")
+
+
+class WakeUps:
+    """Functions that threads ask an event loop to call, with one wake-up for all functions that wait to be called.
+
+    A wake-up is a system call, during which the thread releases the interpreter lock. If the event loop is busy, it has
+    often not yet handled the last wake-up when a thread asks for the next call.
+    """
+
+    def __init__(self) -> None:
+        self._functions: deque[Callable[[], None]] = deque()
+        self._is_requested = False
+
+    def call(self, function: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        """Let `loop`, the event loop of this object, call `function`. This method may be called in any thread."""
+        self._functions.append(function)
+        if not self._is_requested:
+            self._is_requested = True
+            # The event loop is closed if the process exits during a generation.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._is_requested = False  # before the calls: a function that is added meanwhile may need another wake-up
+        while self._functions:
+            self._functions.popleft()()
+
+
+_wake_ups: WeakKeyDictionary[asyncio.AbstractEventLoop, WakeUps] = WeakKeyDictionary()
+"""Dictionary of the wake-ups of each event loop. The values do not refer to the loops, so that loops are freed."""
 
 
 class ResultQueue(Generic[ItemT]):
@@ -16,6 +48,7 @@ class ResultQueue(Generic[ItemT]):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._wake_ups = _wake_ups.setdefault(self._loop, WakeUps())
         self._items: deque[ItemT] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._wake_up_requested = False
@@ -28,9 +61,7 @@ class ResultQueue(Generic[ItemT]):
         self._items.append(item)
         if wake and not self._wake_up_requested:
             self._wake_up_requested = True
-            # The event loop is closed if the process exits during a generation.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake)
+            self._wake_ups.call(self._wake, self._loop)
 
     async def get(self) -> ItemT:
         """Wait for the next item and return the item. Call this method in the event loop."""
