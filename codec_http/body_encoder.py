@@ -1,14 +1,14 @@
 """Serialization and compression of response bodies that are written in parts."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor, IdentityCompressor
 from codec_wire.latents import LatentFrame, LatentStreamHeader
-from core.request_record import current_record
+from core.request_record import RequestRecord, current_record
 
 MAX_INLINE_BYTES = 4096
 """Maximum size in bytes of a message that is compressed on the event loop.
@@ -32,6 +32,8 @@ class BodyCompressor:
     """Compressor of a response body that is written in parts."""
 
     compressor: Compressor
+    record: RequestRecord = field(default_factory=current_record, kw_only=True)
+    """Record of the request, to which the number of sent bytes is added."""
 
     async def compress(self, data: bytes) -> bytes:
         """Compress `data` and return the next bytes of the body.
@@ -44,13 +46,13 @@ class BodyCompressor:
             data = self.compressor.compress(data)
         else:
             data = await asyncio.to_thread(self.compressor.compress, data)
-        current_record().bytes_out += len(data)
+        self.record.bytes_out += len(data)
         return data
 
     def finish(self) -> bytes:
         """Return the last bytes of the body. After this call, no more data can be compressed."""
         data = self.compressor.finish()
-        current_record().bytes_out += len(data)
+        self.record.bytes_out += len(data)
         return data
 
 

@@ -25,8 +25,11 @@ The value "*" stands for every origin.
 
 
 @web.middleware
-async def require_allowed_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a request whose Host or Origin header is not allowed, before the request has any effect.
+async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a request whose Host or Origin header is not allowed, and answer CORS preflight requests.
+
+    A request is refused before it has any effect. Browsers send a preflight request before a cross-origin request with
+    a JSON body.
 
     CORS headers alone do not protect the server. Browsers send some cross-origin requests without a preflight request,
     and only hide the response from the page. Raises Forbidden if the Host or Origin header is not allowed.
@@ -39,12 +42,6 @@ async def require_allowed_origin(request: web.Request, handler: Handler) -> web.
     elif origin is not None:
         policy.require_origin(origin, host)
         request[_READABLE_BY] = origin
-    return await handler(request)
-
-
-@web.middleware
-async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer CORS preflight requests, which browsers send before a cross-origin request with a JSON body."""
     if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
         return web.Response(status=204, headers=PREFLIGHT_HEADERS)
     return await handler(request)

@@ -14,7 +14,9 @@ MAX_VALUE_CHARACTERS = 1024
 
 def accepts_trailers(request: web.Request) -> bool:
     """Return whether the TE header of `request` accepts trailers."""
-    accepted = request.headers.get(hdrs.TE, "")
+    accepted = request.headers.get(hdrs.TE)
+    if accepted is None:
+        return False
     return request.version >= HttpVersion11 and any(
         item.partition(";")[0].strip().lower() == "trailers" for item in accepted.split(",")
     )

@@ -68,7 +68,8 @@ async def _stream(
     If an error occurs after the HTTP header has been written, the error is reported in the last frame. Raises a
     CodecError if the generation fails before the HTTP header is written.
     """
-    job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
+    app = request.app
+    job = Job(deadline=asyncio.get_running_loop().time() + app[REQUEST_TIMEOUT_S])
     has_trailer = accepts_trailers(request)
     if has_trailer:
         response.headers[hdrs.TRAILER] = ERROR_TRAILER
@@ -77,7 +78,7 @@ async def _stream(
 
     If the first frame will be ready immediately, the header message and the frame are sent in one write.
     """
-    async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
+    async with aclosing(app[SERVICE].generate(plan, job)) as events:
         with closing(WriteDeadline(request, response, job)) as deadline:
             try:
                 async for event in events:

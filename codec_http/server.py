@@ -9,7 +9,7 @@ from aiohttp import web
 from codec_http.api_key import require_key
 from codec_http.connection import ConnectionRunner
 from codec_http.connection_limits import ConnectionLimits
-from codec_http.cors import add_cors_headers, answer_preflight, require_allowed_origin
+from codec_http.cors import add_cors_headers, check_origin
 from codec_http.errors import add_request_id, error_boundary
 from codec_http.listener import Listener
 from codec_http.openapi import openapi_document
@@ -51,7 +51,7 @@ def build_app(
     runs may use the server. `video_jobs` are the jobs of the videos API. By default, video jobs are stored in a
     temporary directory. Video jobs are stopped when the application is stopped.
     """
-    app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
+    app = web.Application(middlewares=[error_boundary, check_origin])
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s

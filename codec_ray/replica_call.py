@@ -13,7 +13,7 @@ from codec_ray.messages import JobRequest, JobResult, Part
 from codec_wire.errors import INTERNAL_TEXT, CodecError, NotReady
 from codec_wire.events import Started, Step
 from codec_wire.first_line import first_line
-from core.engine import Job, client_disconnected
+from core.engine import Job
 from core.lifecycle import RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, ver
             else:
                 return
     finally:
-        job.cancel(client_disconnected())
+        job.abandon()
 
 
 async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Part[Any], None]:

@@ -15,14 +15,14 @@ class Deadline:
     """Reusable context manager that cancels the awaits in its `with` blocks at the deadline of a job.
 
     The `with` blocks share one timer, in contrast to asyncio.timeout_at. Setting a separate timer for each `with` block
-    would take more time than the code in most of the blocks. All code in the `with` blocks must run in one asyncio
-    task. Call `close` after the last `with` block.
+    would take more time than the code in most of the blocks. The asyncio task that creates this object must also run
+    all `with` blocks. Call `close` after the last `with` block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:
         """Set the timer to the time `grace_s` seconds after the deadline of `job`."""
-        self._task: asyncio.Task[object] | None = None
-        """The asyncio task that runs the `with` block, or None outside of a `with` block."""
+        self._task = asyncio.current_task()
+        self._is_entered = False
         self._cancelling = 0
         self._expired = False
         self._cancelled = False
@@ -35,14 +35,15 @@ class Deadline:
         return deadline_exceeded()
 
     def close(self) -> None:
-        """Cancel the timer."""
+        """Cancel the timer. After this call, the object does not refer to the task."""
+        self._task = None
         if self._timer is not None:
             self._timer.cancel()
 
     def __enter__(self) -> Self:
         if self._expired:
             raise self.error()
-        self._task = asyncio.current_task()
+        self._is_entered = True
         if self._task is not None:
             self._cancelling = self._task.cancelling()
         return self
@@ -50,16 +51,16 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        task, self._task = self._task, None
-        if self._cancelled and task is not None:
+        self._is_entered = False
+        if self._cancelled and self._task is not None:
             self._cancelled = False
             # Another cancellation at the same time must not be lost; asyncio.timeout_at does the same.
-            if task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            if self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
                 raise self.error() from None
 
     def _expire(self) -> None:
         self._expired = True
-        if self._task is not None:
+        if self._is_entered and self._task is not None:
             self._cancelled = True
             self._task.cancel()
 

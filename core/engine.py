@@ -73,6 +73,11 @@ class Job:
         for listener in listeners:
             listener()
 
+    def abandon(self) -> None:
+        """Cancel this job because the client no longer waits for the result, unless this job is already cancelled."""
+        if self._reason is None:
+            self.cancel(client_disconnected())
+
     def on_cancel(self, listener: Callable[[], object]) -> None:
         """Call `listener` when the job is cancelled, in the thread that cancels the job.
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
 from codec_wire.events import Frame, Started, StreamEvent
 from core.deadline import Deadline
-from core.engine import Engine, Event, Job, client_disconnected
+from core.engine import Engine, Event, Job
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
                 yield event
         finally:
             deadline.close()
-            job.cancel(client_disconnected())
+            job.abandon()
 
 
 def to_public_error(error: Exception) -> CodecError:

@@ -140,10 +140,9 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     field.
     """
     select_model(request, [model])
-    image, control_image, mask = (
-        None if data is None else read_input_image(field, data)
-        for field, data in ((name, getattr(request, name)) for name in INPUT_FIELDS)
-    )
+    image = _input_image("image", request.image)
+    control_image = _input_image("control_image", request.control_image)
+    mask = _input_image("mask", request.mask)
     latents = None if request.latents is None else read_input_latents(request.latents, bundle.zstd_dictionaries())
     mode = select_mode(request, model)
     if image is not None and mask is not None:
@@ -201,6 +200,10 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         extra=request.extra,
         passes=2 if needs_second_pass(request.extra, mode) else 1,
     )
+
+
+def _input_image(field: str, data: bytes | None) -> InputImage | None:
+    return None if data is None else read_input_image(field, data)
 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)

@@ -34,7 +34,8 @@ class RequestMemory:
     def reserve(self, size: int = 0) -> "Reservation":
         """Reserve `size` bytes until the end of the `with` block. Raises the errors of `require`."""
         reservation = Reservation(self)
-        reservation.grow(size)
+        if size:
+            reservation.grow(size)
         return reservation
 
     def require(self, size: int) -> None:

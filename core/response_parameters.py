@@ -1,6 +1,7 @@
 """Parameters in a response: the request's parameters with all defaults, and a description of the server process."""
 
 from functools import lru_cache
+from operator import attrgetter
 
 from codec_pixels.parameters import REQUEST_FIELDS, ParameterValue, file_parameters, to_json
 from codec_wire.latents import LatentStreamHeader
@@ -14,6 +15,8 @@ The client knows the values of the omitted fields, and some of the values are to
 """
 _SEED = "seed"
 _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CLIENT, _SEED))
+_values_of = attrgetter(*_FIELDS)
+"""Return the values of the attributes _FIELDS of a plan."""
 
 
 def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
@@ -40,7 +43,7 @@ def response_parameters(service: LatentService, plan: StreamPlan) -> str:
         plan.header,
         service.models.for_plan(plan).bundle.hash,
         (plan.num_frames, plan.height, plan.width),
-        tuple((name, getattr(plan, name)) for name in _FIELDS),
+        _values_of(plan),
         tuple(environment_of(service, plan).items()),
         keyframe_interval=plan.keyframe_interval if plan.header.pipeline_spec.delta else None,
     )
@@ -52,16 +55,20 @@ def _around_seed(
     header: LatentStreamHeader,
     map_hash: str,
     shape: tuple[int, ...],
-    request: tuple[tuple[str, ParameterValue], ...],
+    values: tuple[ParameterValue, ...],
     environment: tuple[tuple[str, str | None], ...],
     *,
     keyframe_interval: int | None,
 ) -> tuple[str, str]:
     """Return the JSON text of the parameters in two parts: the text before the seed, and the text after the seed.
 
+    `values` are the values of the fields _FIELDS of the request.
+
     The result is cached, because most requests differ only in the seed.
     """
-    parameters = file_parameters(header, map_hash, shape, {**dict(request), _SEED: 0}, dict(environment))
+    parameters = file_parameters(
+        header, map_hash, shape, {**dict(zip(_FIELDS, values, strict=True)), _SEED: 0}, dict(environment)
+    )
     if keyframe_interval is not None:
         parameters["keyframe_interval"] = keyframe_interval
     name = f'"{_SEED}": '  # inside of a value, the quotes would follow backslashes

@@ -12,7 +12,7 @@ from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.engine import Engine, Job, PixelPreview, Pixels, client_disconnected
+from core.engine import Engine, Job, PixelPreview, Pixels
 from core.engine_failures import EngineFailures
 from core.generation import StreamStats, run_with_deadline, to_public_error
 from core.lifecycle import Lifecycle, State
@@ -185,7 +185,7 @@ class LatentService:
         else:
             self.failures.reset()
         finally:
-            job.cancel(client_disconnected())
+            job.abandon()
             self._jobs.discard(job)
             job.when_free(place.free)
 

@@ -27,7 +27,7 @@ from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import sample, sample_batch
 from core.diffusers_engine.weighted_prompts import check_prompts
-from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
+from core.engine import Event, Job, PixelPreview, Pixels
 from core.memory_model import MemoryModel, PeakMemory
 from core.plan import StreamPlan
 
@@ -118,7 +118,7 @@ class DiffusersEngine:
                 for frame in encoded:
                     yield frame
         finally:
-            job.cancel(client_disconnected())
+            job.abandon()
             self._thread.cancel_call(client, call)
             # An exception holds this frame, which must then hold neither the latents nor the exception itself.
             result = None

@@ -17,7 +17,7 @@ from core.diffusers_engine.input_images import decode_input_image
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import memory_guard
 from core.diffusers_engine.variants import PipelineVariant
-from core.engine import Job, client_disconnected
+from core.engine import Job
 from core.input_image import InputImage
 from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_shape
 
@@ -101,7 +101,7 @@ class DiffusersTensorVae:
         try:
             return await run_on_device(self._thread, job, run)
         finally:
-            job.cancel(client_disconnected())
+            job.abandon()
 
 
 def _to_tensor(tensor: TensorData) -> Tensor:

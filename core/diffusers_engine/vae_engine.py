@@ -31,7 +31,7 @@ from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import memory_guard
 from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
-from core.engine import Job, client_disconnected
+from core.engine import Job
 from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
@@ -78,7 +78,7 @@ class DiffusersVae:
                     for pixels in batch:
                         yield await asyncio.to_thread(_encode, pixels, plan, parameters)
         finally:
-            job.cancel(client_disconnected())
+            job.abandon()
 
     async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
         """Encode the file of `plan`, and yield the header and the frames of the latent stream.
@@ -100,7 +100,7 @@ class DiffusersVae:
                 encode = partial(encoder.encode, latent, keyframe=plan.is_keyframe(seq), last=last)
                 yield Frame(await asyncio.to_thread(encode))
         finally:
-            job.cancel(client_disconnected())
+            job.abandon()
 
     async def _batches(
         self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job
