@@ -5,7 +5,6 @@ call has no length prefix of its own.
 """
 
 import struct
-from dataclasses import fields
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -20,7 +19,16 @@ LENGTH_PREFIX = struct.Struct(">I")
 
 def header_to_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHeader:
     """Return the header as a protobuf message."""
-    return stream_pb2.LatentStreamHeader(**{field.name: getattr(header, field.name) for field in fields(header)})
+    return stream_pb2.LatentStreamHeader(
+        latent_space_id=header.latent_space_id,
+        shape=header.shape,
+        dtype=header.dtype,
+        pipeline=header.pipeline,
+        scales=header.scales,
+        fps=header.fps,
+        total_frames=header.total_frames,
+        vae_scale_factor=header.vae_scale_factor,
+    )
 
 
 def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
@@ -28,7 +36,13 @@ def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
 
     Fields 1 to 4 are always set and sent, even fields with the value zero.
     """
-    return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
+    return stream_pb2.LatentFrame(
+        data=frame.data,
+        seq=frame.seq,
+        keyframe=frame.keyframe,
+        done=frame.done,
+        finish_reason=frame.finish_reason,
+    )
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
