@@ -23,7 +23,7 @@ from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import find_model_map
-from codec_server.runner import drain, run_server, stop_on_signals
+from codec_server.runner import drain, ignore_loaded_objects, run_server, stop_on_signals
 from codec_wire.latents import Modality
 from core.admission import Admission
 from core.diffusers_engine import checkpoints, sampler
@@ -128,6 +128,7 @@ async def serve(settings: Settings) -> None:
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
     service.lifecycle.transition_to(State.SERVING)
+    ignore_loaded_objects()
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGUSR1, lambda: print(f"jobs={service.admission.jobs}", flush=True)
     )

@@ -10,7 +10,7 @@ import typer
 from codec_grpc.server import start_grpc_server
 from codec_server.configured_http import start_configured_http, start_configured_metrics
 from codec_server.local_model import LocalModel
-from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
+from codec_server.runner import drain, ignore_loaded_objects, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import (
     print_addresses,
     print_models,
@@ -61,6 +61,7 @@ async def run_serve(settings: Settings) -> None:
 
     async def load_and_follow() -> None:
         await models.start_serving(service)
+        ignore_loaded_objects()
         print_models(service.models.require_all(), url, time.perf_counter() - started)
         await models.follow(service)
 
