@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from typing import Self
 
 from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
 from codec_wire.events import Frame, Started, StreamEvent
@@ -40,24 +39,31 @@ class StreamStats:
             self.done = event.frame.done
 
 
-async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-    """Yield the events of `plan` until the deadline of `job`.
+class EventsUntilDeadline:
+    """The events of `plan`, as an asynchronous iterator that ends with DeadlineExceeded at the deadline of `job`.
 
-    The job is cancelled when the returned iterator is exhausted, raises an error or is closed. Raises DeadlineExceeded
-    if the deadline of the job passes. Also raises the errors of `engine`.
+    The iterator also raises the errors of `engine`. Close the iterator (contextlib.aclosing) to cancel the job. One
+    asyncio task must create, use and close this object.
     """
-    deadline = Deadline(job)
-    async with aclosing(engine.generate(plan, job)) as events:
-        try:
-            while True:
-                with deadline:
-                    event = await anext(events, None)
-                if event is None:
-                    return
-                yield event
-        finally:
-            deadline.close()
-            job.abandon()
+
+    def __init__(self, engine: Engine, plan: StreamPlan, job: Job) -> None:
+        self._events = engine.generate(plan, job)
+        self._job = job
+        self._deadline = Deadline(job)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event."""
+        with self._deadline:
+            return await anext(self._events)
+
+    async def aclose(self) -> None:
+        """Cancel the job, if it has not been cancelled, and let the engine stop."""
+        self._deadline.close()
+        self._job.abandon()
+        await self._events.aclose()
 
 
 def to_public_error(error: Exception) -> CodecError:

@@ -14,7 +14,7 @@ from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.engine import Engine, Job, PixelPreview, Pixels
 from core.engine_failures import EngineFailures
-from core.generation import StreamStats, run_with_deadline, to_public_error
+from core.generation import EventsUntilDeadline, StreamStats, to_public_error
 from core.lifecycle import Lifecycle, State
 from core.pins import Provenance
 from core.plan import StreamPlan, plan
@@ -102,7 +102,7 @@ class LatentService:
         failure: CodecError | None = None
         with self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)):
             try:
-                async with aclosing(run_with_deadline(engine, plan, job)) as events:
+                async with aclosing(EventsUntilDeadline(engine, plan, job)) as events:
                     async for event in events:
                         if not isinstance(event, _PIXEL_EVENTS):
                             stats.record(event)
@@ -202,7 +202,7 @@ class LatentService:
         part = job.part()
         started_at = time.monotonic()
         pixels: Pixels | None = None
-        async with aclosing(run_with_deadline(engine, plan, part)) as events:
+        async with aclosing(EventsUntilDeadline(engine, plan, part)) as events:
             async for event in events:
                 if isinstance(event, Started):
                     started_at = time.monotonic()

@@ -20,7 +20,7 @@ from codec_wire.request import GenerationRequest
 from core.deadline import before_deadline
 from core.decode_plan import DecodePlan, DecodeRequest, plan_decode
 from core.engine import Job
-from core.generation import run_with_deadline
+from core.generation import EventsUntilDeadline
 from core.pixel_format import PixelFormat
 from core.plan import RENDERING_STEPS, StreamPlan, plan
 from core.rendered_plan import require_proven_pixels, require_renderable
@@ -80,7 +80,7 @@ async def generate_video(
             started_at = time.monotonic()
             # An engine cancels its job at the end of a generation, and the latents are still to be decoded.
             part = job.part()
-            await _write_latents(run_with_deadline(engine, planned, part), files, on_progress)
+            await _write_latents(EventsUntilDeadline(engine, planned, part), files, on_progress)
             service.admission.record_duration(planned.cost, time.monotonic() - started_at)
         if job.reason is not None:  # cancelled after the sampling
             raise job.reason
@@ -97,9 +97,7 @@ def _whole(planned: StreamPlan) -> StreamPlan:
     return replace(planned, rendered=True)
 
 
-async def _write_latents(
-    generated: AsyncGenerator[object, None], files: JobFiles, on_progress: Callable[[int], None]
-) -> None:
+async def _write_latents(generated: EventsUntilDeadline, files: JobFiles, on_progress: Callable[[int], None]) -> None:
     temporary = temporary_path(files.latents)
     done = False
     try:
