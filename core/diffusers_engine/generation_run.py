@@ -72,10 +72,11 @@ class GenerationRun:
             self._started_at = job.record.record_sampling()
             variant = self._model.variant_for(plan)
             variant.family.check(variant.pipeline, plan)
-            # Before the event Started, so that LoRA weights that do not fit, or a prompt that cannot be encoded, are
-            # errors of the request.
-            with memory_guard(plan), self._model.applied_loras(plan):
-                embedding_arguments(variant, plan, self._model.prompts)
+            if plan.prompt_syntax is not None or plan.loras:
+                # Before the event Started, so that LoRA weights that do not fit, or a prompt that cannot be encoded,
+                # are errors of the request.
+                with memory_guard(plan), self._model.applied_loras(plan):
+                    embedding_arguments(variant, plan, self._model.prompts)
             truncations = prompt_truncations(variant, plan)
             self._results.put(Started(plan.header, truncations), wake=wake)
         except BaseException as error:
