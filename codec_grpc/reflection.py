@@ -22,15 +22,14 @@ def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> 
     """
     _register_v1_schema()
     names = (*service_names, reflection.SERVICE_NAME, SERVICE_NAME_V1)
-    reflection.enable_server_reflection(names, server)
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE_NAME_V1, {"ServerReflectionInfo": handler}),)
-    )
+    methods = {"ServerReflectionInfo": handler}
+    services = (reflection.SERVICE_NAME, SERVICE_NAME_V1)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, methods) for name in services])
 
 
 def _register_v1_schema() -> None:
