@@ -44,11 +44,18 @@ class DeviceThread(ThreadPoolExecutor):
         return self.submit_call(client, Call(lambda _items: function()))
 
     def submit_call(self, client: str, call: Call) -> Future[Any]:
-        """Schedule `call`, which may run in a batch, on behalf of `client`; return the future of the call."""
+        """Schedule `call`, which may run in a batch, on behalf of `client`; return the future of the call.
+
+        Raises RuntimeError after a call of `shutdown`.
+        """
         self._queue.add(client, call)
         if not self._is_scheduled:
             self._is_scheduled = True
-            super().submit(self._run_waiting)
+            try:
+                super().submit(self._run_waiting)
+            except RuntimeError:  # after shutdown()
+                self._is_scheduled = False
+                raise
         return call.future
 
     def cancel_call(self, client: str, call: Call) -> None:
@@ -66,6 +73,7 @@ class DeviceThread(ThreadPoolExecutor):
             for call in self._queue.clear():
                 call.future.cancel()
         super().shutdown(wait, cancel_futures=cancel_futures)
+        self._is_scheduled = False  # so that later calls are refused, even if _run_waiting was cancelled
 
     def seconds_without_progress(self) -> float:
         """Return the seconds since the running calls last made progress; 0 if no call is running.

@@ -143,6 +143,26 @@ def test_shutdown_ends_the_window(recorder: Recorder) -> None:
     assert recorder.batches == [["a0"]]
 
 
+def test_calls_after_shutdown_are_refused(recorder: Recorder) -> None:
+    thread = DeviceThread()
+    started, released = threading.Event(), threading.Event()
+
+    def block(_items: Sequence[str]) -> None:
+        started.set()
+        released.wait(10)
+
+    thread.submit_call("a", Call(block))
+    assert started.wait(10)
+    waiting = thread.submit_call("a", recorder.call("a1"))
+    thread.shutdown(wait=False, cancel_futures=True)
+    released.set()
+    assert waiting.cancelled()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            thread.submit_call("a", recorder.call("a2"))
+    assert recorder.batches == []
+
+
 def test_cancelled_call_is_not_kept_until_its_turn(thread: DeviceThread) -> None:
     released = threading.Event()
     thread.submit(released.wait, 10)
