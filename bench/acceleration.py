@@ -84,8 +84,8 @@ def embedded_runs() -> list[Run]:
     """
     threads = ("--threads", "1")
     return [
-        Run((*threads, "--images", "4", "--switches", ",".join(EMBEDDED_SETS))),
-        Run((*threads, "--images", "4", "--switches", ",".join(BF16_SETS))),
+        Run((*threads, "--images", "2", "--switches", ",".join(EMBEDDED_SETS))),
+        Run((*threads, "--images", "2", "--switches", ",".join(BF16_SETS))),
     ]
 
 

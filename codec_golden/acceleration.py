@@ -37,7 +37,7 @@ SINGLE_SWITCHES = (
     "step_cache=mag",
     "step_cache=cache_dit",
     "guidance_interval=0-0.8",
-    "guidance_interval=0-0.04/0.16-0.64/0.84-1",
+    "guidance_interval=0-0.04/0.12-0.68/0.84-1",
     "quantization=int8wo",
     "vae_tiling",
     f"batch_size={BATCH_SIZE}",

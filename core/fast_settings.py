@@ -82,7 +82,7 @@ class FastSettings(BaseSettings):
         "Sampling steps that use classifier-free guidance, as intervals BEGIN-END separated by /. BEGIN and END "
         "are fractions of the number of steps, and the first BEGIN must be 0. All other steps run without "
         "guidance, which halves the computation in these steps. The value 0-1 selects all steps. Default in fast "
-        "mode: 0-0.04/0.16-0.64/0.84-1, if the pipeline supports this setting.",
+        "mode: 0-0.04/0.12-0.68/0.84-1, if the pipeline supports this setting.",
         pattern=PATTERN,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo", "bnb_int8", "bnb_nf4"] | None = setting(

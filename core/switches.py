@@ -72,7 +72,7 @@ With a step cache that decides for a whole batch, one generation in a batch woul
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
     "compile": "auto",
-    "guidance_interval": "0-0.04/0.16-0.64/0.84-1",
+    "guidance_interval": "0-0.04/0.12-0.68/0.84-1",
 }
 """The switches that are on in fast mode unless the settings determine otherwise."""
 

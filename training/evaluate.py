@@ -31,13 +31,13 @@ from training.scenes.render import Image
 STEPS, GUIDANCE = 20, 4.0
 
 
-def generate(pipeline: StableDiffusionPipeline, prompt: str, seed: int, size: int = 256) -> Image:
+def generate(pipeline: StableDiffusionPipeline, prompt: str, seed: int, size: int = 256, steps: int = STEPS) -> Image:
     """Generate one image, uint8 [size, size, 3]."""
     output = pipeline(
         prompt,
         height=size,
         width=size,
-        num_inference_steps=STEPS,
+        num_inference_steps=steps,
         guidance_scale=GUIDANCE,
         generator=torch.Generator().manual_seed(seed),
     )

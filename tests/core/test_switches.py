@@ -51,7 +51,7 @@ def test_reference_mode_has_no_switches() -> None:
 def test_fast_mode_has_its_defaults_unless_they_are_set() -> None:
     assert switches_of(Settings(mode="fast")) == Switches(**FAST_DEFAULTS)
     chosen = switches_of(read_settings({"mode": "FAST", "channels_last": False, "compile": "none", "vae_tiling": True}))
-    assert chosen.names == ("guidance_interval=0-0.04/0.16-0.64/0.84-1", "vae_tiling")
+    assert chosen.names == ("guidance_interval=0-0.04/0.12-0.68/0.84-1", "vae_tiling")
     assert chosen.required == {"channels_last", "compile", "vae_tiling", "dtype"}
 
 

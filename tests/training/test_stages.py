@@ -24,6 +24,7 @@ from training import (
     joint,
     latents,
     losses,
+    measure_vae,
     motion,
     optimizer,
     polish,
@@ -141,7 +142,12 @@ def test_polish_trains_only_the_decoder(with_vae: Path, monkeypatch: pytest.Monk
     after = AutoencoderKL.from_pretrained(with_vae / "vae")
     assert latents.encoder_fingerprint(after) == latents.encoder_fingerprint(before)
     assert not equal_weights(after.decoder.state_dict(), before.decoder.state_dict())
-    assert "gradient_ratio" in json.loads((with_vae / "vae.json").read_text(encoding="utf-8"))
+    written = json.loads((with_vae / "vae.json").read_text(encoding="utf-8"))
+    assert "gradient_ratio" in written
+    measured = measure_vae.measure_saved(with_vae / "vae", 1, 256)
+    assert measured.keys() == written.keys()
+    for name, value in measured.items():
+        assert value == pytest.approx(written[name], rel=1e-3), name
 
 
 def test_structural_similarity_equals_that_of_scikit_image() -> None:
