@@ -57,7 +57,7 @@ def endless_header() -> Iterator[bytes]:
 
 def header_of_references() -> Iterator[bytes]:
     """Yield headers that each have 16,000 references to one stored field of 4 kB."""
-    stored = b"\x40" + _text(b"x") + b"\x7f" + bytes([0xFD - 0x7F + 0x82, 0x1D]) + b"y" * 3964
+    stored = b"\x40" + _text(b"x") + b"\x7f\xfd\x1d" + b"y" * 3964
     yield frame(HEADERS, GENERATE + stored, flags=END_HEADERS, stream=1)
     for stream in streams():
         if stream > 1:

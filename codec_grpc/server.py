@@ -21,8 +21,11 @@ from core.api_keys import ApiKeys
 from core.service import LatentService
 from core.tls import ServerTls
 
-MAX_STREAMS = 1024
-"""Maximum number of active calls on one connection. Clients delay further calls."""
+MAX_STREAMS = 128
+"""Maximum number of active calls on one connection, unless twice CODEC_MAX_JOBS is larger. Clients delay further calls.
+
+The limit bounds the memory for calls whose headers are too large. gRPC stores up to 1 MB for each of them.
+"""
 IDLE_TIMEOUT_S = 300
 """Time in seconds after which a connection without calls is closed. Clients connect again for their next call."""
 MAX_CONNECTIONS = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -43,9 +46,13 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     # Without an estimate of the network's speed, a client can send 64 KiB of a message for which no method waits. With
     # the estimate, it would be at least 4 MiB for each connection. If a method waits, the whole message can be sent.
     ("grpc.http2.bdp_probe", 0),
+    # Parts of a received message or header keep the whole buffers that they were read into in memory. The default is
+    # 4 MiB, with which a few kB of unfinished headers took more than 500 MB.
+    ("grpc.experimental.tcp_max_read_chunk_size", 64 * 1024),
+    # gRPC would keep calls that it refuses in memory for up to a second, at most 1 MB for each.
+    ("grpc.http.tarpit", 0),
     # codec_grpc.message_compression decompresses messages, because gRPC would do so in the thread of the event loop.
     ("grpc.per_message_decompression", 0),
-    ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_connection_idle_ms", IDLE_TIMEOUT_S * 1000),
     # If the event loop does not accept a call within this number of seconds, gRPC ends the call with CANCELLED, which
     # clients do not retry. The default of 30 s is too short for a server whose host is overloaded.
@@ -103,7 +110,8 @@ async def start_grpc_server(
     required. `tls` contains the certificates of the server. Without `tls`, the server does not use TLS. `options` are
     the channel arguments of the server. Raises InvalidSettings if the address is not available.
     """
-    server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=options)
+    streams = ("grpc.max_concurrent_streams", max(MAX_STREAMS, 2 * service.admission.max_jobs))
+    server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=[streams, *options])
     methods: Any = _UnregisteredMethods(server)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), methods)
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service), methods)

@@ -2,7 +2,7 @@
 
 import logging
 
-from codec_wire.errors import NotReady, Overloaded
+from codec_wire.errors import Cancelled, NotReady, Overloaded
 from codec_wire.trace_context import parse_traceparent
 from core.metrics import Metrics
 from core.rate_limit import RateLimit
@@ -11,9 +11,10 @@ from core.request_record import RequestRecord, set_current_record
 from core.tracing import Tracer
 
 MAX_REFUSALS_PER_S = 20
-"""Maximum number of log lines a second for requests that were refused because the server is busy or not ready.
+"""Maximum number of log lines a second for requests that needed no work.
 
-Without this limit, clients that retry immediately would fill the disk.
+These requests were refused because the server is busy or not ready, or the client disconnected before the request was
+planned. Without this limit, clients that retry immediately would fill the disk.
 """
 _REFUSALS = (Overloaded.code, NotReady.code)
 
@@ -57,9 +58,9 @@ class Telemetry:
         self.metrics.record(record)
         if self.tracer is not None:
             self.tracer.end(record)
-        if record.outcome in _REFUSALS:
+        if record.outcome in _REFUSALS or (record.outcome == Cancelled.code and record.planned_at is None):
             if not self._refusals.allows():
                 return
             if left_out := self._refusals.take_left_out():
-                log.log(level, "%d more requests were refused and not logged", left_out)
+                log.log(level, "%d more requests were refused or cancelled and not logged", left_out)
         log.log(level, RequestLine(record))

@@ -209,7 +209,7 @@ def test_refusals_are_logged_at_a_limited_rate(
     refuse(2)
     assert len(requests_of(caplog)) == MAX_REFUSALS_PER_S + 32
     assert [record.message for record in caplog.records if isinstance(record.msg, str)] == [
-        "5 more requests were refused and not logged"
+        "5 more requests were refused or cancelled and not logged"
     ]
 
 
