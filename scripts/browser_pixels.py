@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Page, Route, sync_playwright
 
 from codec_wire import StreamReader, WireFormat, encode
-from codec_wire.latents import LatentStreamHeader
+from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.server_sent_events import EVENT_STREAM, FRAME, HEADER, server_sent_event
 
 SWIFTSHADER = (
@@ -40,6 +40,15 @@ def events_of(stream: bytes) -> bytes:
     return events
 
 
+def select(tab: Page, stream: bytes) -> None:
+    """Select the modality and the encoding pipeline of `stream` on the page, which lists the sizes of such streams."""
+    reader = StreamReader(WireFormat.MSGPACK)
+    header = next(message for message in reader.feed(stream) if isinstance(message, LatentStreamHeader))
+    modality = Modality.VIDEO if (header.total_frames or 1) > 1 else Modality.IMAGE
+    tab.check(f"input[name=modality][value={modality}]", force=True)
+    tab.select_option("#pipeline", header.pipeline)
+
+
 def draw(tab: Page, stream: bytes, target: Path) -> str:
     """Let the page decode `stream`, and write an image to TARGET.png or frames to TARGET/. Return the decoding time."""
     map_hash = tab.evaluate("async () => (await (await fetch('codec/info')).json()).latent_map_sha256")
@@ -48,7 +57,8 @@ def draw(tab: Page, stream: bytes, target: Path) -> str:
         headers = {"Content-Type": EVENT_STREAM, "Codec-Latent-Map": map_hash, "Codec-Seed": "0"}
         route.fulfill(body=events_of(stream), headers=headers)
 
-    tab.route("**/v1/images/generations", respond, times=1)
+    select(tab, stream)
+    tab.route("**/v1/*/generations", respond, times=1)
     tab.click("#generate")
     tab.wait_for_selector("#saved:visible, #alert:visible")
     if tab.locator("#alert").is_visible():

@@ -192,7 +192,11 @@ async def test_message_that_looks_like_deflated_data_is_not_decompressed(servers
     assert "prompt" in await call.details()
 
 
-@pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\x00damaged", gzip.compress(b"x")[:-1]])
+@pytest.mark.parametrize(
+    "data",
+    [b"\x1f\x8b", b"\x1f\x8b\x08\x00damaged", gzip.compress(b"x")[:-1]],
+    ids=["only the magic number", "damaged header", "without the last byte"],
+)
 async def test_damaged_gzip_data_is_invalid_argument(servers: Servers, data: bytes) -> None:
     channel: Any = servers.channel
     call = channel.unary_stream(f"{SERVICE}/Generate")(data)
