@@ -34,7 +34,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class LatentServicer(LatentServiceServicer):
     """Implementation of LatentService.
 
-    If a method raises a CodecError, the interceptor converts the error to a gRPC status.
+    If a method raises a CodecError, ServiceMethod converts the error to a gRPC status.
     """
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:

@@ -48,7 +48,10 @@ class ResultQueue(Generic[ItemT]):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._wake_ups = _wake_ups.setdefault(self._loop, WakeUps())
+        wake_ups = _wake_ups.get(self._loop)
+        if wake_ups is None:
+            wake_ups = _wake_ups[self._loop] = WakeUps()
+        self._wake_ups = wake_ups
         self._items: deque[ItemT] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._wake_up_requested = False
