@@ -104,7 +104,7 @@ def generate(
             "Parameter that only some models have, as NAME=VALUE. NAME is true_cfg_scale, guidance_rescale, "
             "max_sequence_length or clip_skip. Repeat this option to set several parameters. GET "
             "/v1/models of a server lists the parameters of its models and their bounds.",
-            metavar="<name=value>",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     image: Annotated[
