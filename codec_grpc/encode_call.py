@@ -35,8 +35,8 @@ async def encode(
     )
     del request  # `plan` has a copy of the file
     call.response_metadata = ((MAP_HASH_KEY, plan.map_hash), (MODEL_KEY, header_value(plan.model)))
+    end_reception()  # before the reservation: a slow reception has reserved the maximum size of a message
     with service.admission.memory.reserve(len(plan.file.data)):
-        end_reception()
         async with aclosing(encoding.encode(service, plan, job)) as events:
             async for event in events:
                 if isinstance(event, Started):
