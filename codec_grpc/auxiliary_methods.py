@@ -2,12 +2,12 @@
 
 import inspect
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 from codec_grpc.call import peer_address
-from codec_grpc.errors import to_status
+from codec_grpc.errors import set_status
 from codec_grpc.received_messages import receive_message, receive_messages
 from codec_grpc.receptions import SMALL_BYTES, Receptions, end_reception
 from codec_wire.errors import CodecError, Overloaded
@@ -21,6 +21,7 @@ class AuxiliaryMethods:
 
     The wrapped methods receive messages of at most SMALL_BYTES, for one connection after the other. An invalid message
     ends the call with INVALID_ARGUMENT. A stream of a client that has too many streams ends with RESOURCE_EXHAUSTED.
+    A stream of messages ends with OK if it waits for its second or a later message and another stream needs its turn.
     """
 
     def __init__(self, receptions: Receptions) -> None:
@@ -46,12 +47,12 @@ class AuxiliaryMethods:
 
         async def iterate(_: Any, context: Any) -> AsyncIterator[Any]:
             with self._counted(context.peer(), streams=streams) as connection:
-                requests = receive_messages(context, self._stream_receptions, connection, parse, max_bytes=SMALL_BYTES)
-                async with aclosing(requests):
+                messages = receive_messages(context, self._stream_receptions, connection, parse, max_bytes=SMALL_BYTES)
+                async with aclosing(messages), aclosing(_until_turn_ends(messages)) as requests:
                     async for response in behaviour(requests, context):
                         yield response
 
-        return _aborting_stream(iterate) if inspect.isasyncgenfunction(behaviour) else _aborting(call)
+        return _with_stream_status(iterate) if inspect.isasyncgenfunction(behaviour) else _with_status(call)
 
     @contextmanager
     def _counted(self, connection: str, *, streams: bool) -> Iterator[str]:
@@ -82,27 +83,34 @@ def _ended_reception() -> Iterator[None]:
         end_reception()
 
 
-def _aborting(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+async def _until_turn_ends(messages: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """Yield `messages`, but stop instead of raising Overloaded after the first message."""
+    is_first = True
+    try:
+        async for message in messages:
+            is_first = False
+            yield message
+    except Overloaded:
+        if is_first:
+            raise
+
+
+def _with_status(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     async def call(requests: Any, context: Any) -> Any:
         try:
             return await method(requests, context)
         except CodecError as error:
-            await _abort(context, error)
+            set_status(context, error)
 
     return call
 
 
-def _aborting_stream(method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _with_stream_status(method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def iterate(requests: Any, context: Any) -> AsyncIterator[Any]:
         try:
             async for response in method(requests, context):
                 yield response
         except CodecError as error:
-            await _abort(context, error)
+            set_status(context, error)
 
     return iterate
-
-
-async def _abort(context: Any, error: CodecError) -> None:
-    status = to_status(error)
-    await context.abort(status.code, status.details, status.trailing_metadata)

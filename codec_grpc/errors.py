@@ -1,6 +1,7 @@
 """Conversion between errors and gRPC statuses, for the server and for a gateway."""
 
 import logging
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -12,7 +13,7 @@ from grpc_status import rpc_status
 
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError
-from codec_wire.grpc import ERROR_DOMAIN, error_from_status
+from codec_wire.grpc import ERROR_DOMAIN, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY, error_from_status
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,34 @@ def to_status(error: BaseException) -> grpc.Status:
     return rpc_status.to_status(
         status_pb2.Status(code=code_pb2.Code.ValueType(number), message=message, details=[_packed(d) for d in details])
     )
+
+
+def set_status(context: Any, error: Exception, metadata: tuple[tuple[str, str], ...] = ()) -> StatusCode:
+    """Set the status and the trailing metadata of the call that fails with `error`, and return the status code.
+
+    The trailing metadata contains `metadata` and the time that a client must wait before it retries the call.
+
+    grpc.aio stores the exception that context.abort() raises. That exception would keep the frames of the call, and
+    thus the request with its images, in memory until the next garbage collection. Therefore return from the method
+    after this function, and do not use context.abort().
+    """
+    status = to_status(error)
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata((*status.trailing_metadata, *metadata, *_retry_metadata(error)))
+    code: StatusCode = status.code
+    return code
+
+
+def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Return metadata with the time that a client must wait before it retries the call.
+
+    The time is sent both as metadata and in google.rpc.RetryInfo, because gRPC's retry policies (gRFC A6) and proxies
+    read only the metadata.
+    """
+    if not isinstance(error, errors.RetryableError):
+        return ()
+    return ((RETRY_PUSHBACK_KEY, str(error.retry_after_s * 1000)), (RETRY_AFTER_KEY, str(error.retry_after_s)))
 
 
 def _packed(detail: Message) -> any_pb2.Any:
