@@ -6,9 +6,8 @@ from contextlib import aclosing
 
 from codec_grpc.call import Call
 from codec_grpc.pixel_formats import FORMATS
-from codec_grpc.received_messages import discard
 from codec_wire.codings import IDENTITY
-from codec_wire.errors import CodecError, InvalidRequest
+from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MODEL_KEY
 from codec_wire.http import header_value
@@ -27,19 +26,15 @@ async def decode(
     service: LatentService, requests: AsyncIterator[pb.DecodeRequest], call: Call, job: Job
 ) -> AsyncGenerator[pb.DecodeResponse, None]:
     """Yield the messages of one call of Decode. Raises a CodecError if the call fails."""
-    try:
-        first = await _first(requests, job)
-        wanted = _wanted(first.options, call.map_pin)
-        messages = _messages(_body_reader(first, service.models.zstd_dictionaries()), _chain(first, requests))
-        del first  # its memory is free after the message has been read
-        async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
-            async for part in parts:
-                if isinstance(part, DecodePlan):
-                    call.response_metadata = ((MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model)))
-                yield _to_message(part)
-    except CodecError:
-        await discard(requests)
-        raise
+    first = await _first(requests, job)
+    wanted = _wanted(first.options, call.map_pin)
+    messages = _messages(_body_reader(first, service.models.zstd_dictionaries()), _chain(first, requests))
+    del first  # its memory is free after the message has been read
+    async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
+        async for part in parts:
+            if isinstance(part, DecodePlan):
+                call.response_metadata = ((MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model)))
+            yield _to_message(part)
 
 
 async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.DecodeRequest:

@@ -16,11 +16,6 @@ from core.api_keys import ApiKeys
 from core.request_record import current_record
 from core.service import LatentService
 
-SHORT_TURN_S = 0.05
-"""Time in seconds after which a health check or a discovery request is refused if it is incomplete and others wait.
-
-These requests are small, so that clients send them together with the header of the call.
-"""
 METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
 
@@ -37,7 +32,8 @@ class ErrorBoundary(ServerInterceptor):
         self._wrapped: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
         """Dictionary of tuples with the original handler and the wrapped handler of a gRPC method, by method name."""
         self._job_receptions = Receptions(service.admission.memory)
-        self._other_receptions = Receptions(None, turn_s=SHORT_TURN_S)
+        self._other_receptions = Receptions(None)
+        self._refused_receptions = Receptions(None)
         self._auxiliary = AuxiliaryMethods(self._other_receptions)
 
     async def intercept_service(
@@ -77,6 +73,7 @@ class ErrorBoundary(ServerInterceptor):
                 service=self._service,
                 api_keys=self._api_keys,
                 receptions=self._other_receptions if name in PUBLIC_METHODS else self._job_receptions,
+                refused_receptions=self._refused_receptions,
             ).call
             serializer = _counted(serializer) if handler.response_streaming else serializer
         else:

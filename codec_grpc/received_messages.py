@@ -25,6 +25,31 @@ LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
 """Maximum time in seconds and maximum number of bytes for receiving the rest of a refused request."""
 
 
+class MessageReader:
+    """Reads the messages of a call of a method whose client sends a stream of messages.
+
+    After a cancelled read, the next read returns the message that the cancelled read would have returned. The context
+    of grpc.aio would raise an exception instead, because gRPC cannot cancel a read.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._pending: asyncio.Task[Any] | None = None
+
+    async def read(self) -> Any:
+        """Return the next message, or grpc.aio.EOF."""
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(self._context.read())
+        message = await asyncio.shield(self._pending)
+        self._pending = None
+        return message
+
+    def close(self) -> None:
+        """Stop waiting for a message, because the call ends."""
+        if self._pending is not None:
+            self._pending.cancel()
+
+
 async def receive_message(
     context: Any,
     receptions: Receptions,
@@ -51,7 +76,7 @@ async def receive_message(
 
 
 async def receive_messages(
-    context: Any,
+    reader: Any,
     receptions: Receptions,
     client: str,
     parse: Callable[[bytes], Any],
@@ -60,13 +85,14 @@ async def receive_messages(
 ) -> AsyncGenerator[Any, None]:
     """Yield the request messages of the call, which `client` sends, parsed by `parse`.
 
-    The reception of a message ends when the next message is requested, or when the iterator is closed. Raises the
-    errors of `receive_message`, except that messages may be missing.
+    `reader` is a MessageReader, or the context of the call if no message is read after an error. The reception of a
+    message ends when the next message is requested, or when the iterator is closed. Raises the errors of
+    `receive_message`, except that messages may be missing.
     """
     while True:
         reception = await receptions.begin(client)
         try:
-            data = await reception.receive(context.read, max_bytes)
+            data = await reception.receive(reader.read, max_bytes)
             if data is None:
                 return
             message = _parsed(data, parse)

@@ -23,7 +23,12 @@ MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
 MAX_TURNS = 2
 """Maximum number of messages that are received at the same time and are not slow."""
 TURN_S = 0.25
-"""Time in seconds after which the reception of a message is slow if other calls wait for a turn."""
+"""Time in seconds after which the reception of a message is slow if other calls wait for a turn.
+
+The time is longer than the first retransmission of TCP, which takes 0.2 s.
+"""
+PATIENCE_S = 5.0
+"""Time in seconds after which a slow reception is refused if other calls wait and its memory is not available."""
 RECEIVE_TIMEOUT_S = 120.0
 """Maximum time in seconds to receive a message. The HTTP server has the same limit for a request body."""
 MAX_WAITING = 1000
@@ -37,22 +42,27 @@ class Receptions:
 
     At most MAX_TURNS messages are received at the same time. Clients take turns, so that a client with many calls does
     not delay other clients. If a message is not complete after TURN_S seconds and other calls wait, the next call gets
-    the turn, and the reception of the message is slow. A slow reception reserves the maximum size of a message in
-    `memory`. All slow receptions of one client together may reserve at most half of `memory`. A call whose slow
-    reception cannot reserve the memory is rejected with Overloaded. If `memory` is None, there are no slow receptions.
+    the turn, and the reception of the message is slow. If no call waits at that time, the next call that has to wait
+    gets the turn of the oldest such reception at once.
+
+    A slow reception reserves the maximum size of a message in `memory`. A client may have one slow reception; further
+    ones may together reserve at most half of `memory`. If the memory is not available, the reception keeps its turn
+    until the memory is available, but for at most PATIENCE_S seconds since its beginning. After that, or at once if
+    the client has reached its own limit and another client waits, the call is rejected with Overloaded. If `memory` is
+    None, there are no slow receptions, and the call is rejected instead.
 
     This class is not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self, memory: RequestMemory | None, *, turn_s: float | None = None) -> None:
-        """Create turns of `turn_s` seconds, or of TURN_S seconds if `turn_s` is None."""
-        self.turn_s = TURN_S if turn_s is None else turn_s
+    def __init__(self, memory: RequestMemory | None) -> None:
         self._memory = memory
         self._turns = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         """Calls that wait for a turn, by client. The first client in the dictionary gets the next turn."""
         self._slow_bytes: dict[str, int] = {}
         """Number of bytes that the slow receptions of each client have reserved."""
+        self._overdue: dict[Reception, None] = {}
+        """Receptions that have a turn and have taken longer than TURN_S seconds, oldest first, while no call waits."""
 
     async def begin(self, client: str) -> "Reception":
         """Wait for a turn and return the reception of the next message of `client`.
@@ -70,6 +80,8 @@ class Receptions:
             raise Overloaded(f"{MAX_WAITING} other calls wait to send a message, which is the limit", retry_after_s=1)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
+        while self._overdue and not next(iter(self._overdue))._give_up_turn():
+            pass
         try:
             await turn
         except asyncio.CancelledError:
@@ -94,17 +106,26 @@ class Receptions:
                 return
         self._turns -= 1
 
-    def _reserve_slow(self, client: str) -> Reservation:
-        """Reserve the memory for a slow reception of `client`. Raises Overloaded if the memory is not available."""
+    def _reserve_slow(self, client: str, *, may_keep_turn: bool) -> Reservation | None:
+        """Reserve the memory for a slow reception of `client`.
+
+        Return None if the memory is not available and the reception keeps its turn for now. Raises Overloaded if the
+        memory is not available and `may_keep_turn` is false, or the reception would delay other clients.
+        """
         if self._memory is None:
-            raise Overloaded(
-                f"the message was not received within {self.turn_s:g} s, and other calls wait", retry_after_s=1
-            )
+            raise Overloaded(f"the message was not received within {TURN_S:g} s, and other calls wait", retry_after_s=1)
         size = min(MAX_REQUEST_BYTES, self._memory.limit)
         used = self._slow_bytes.get(client, 0)
         if used and used + size > self._memory.limit // 2:
+            if may_keep_turn and self._waiting.keys() == {client}:
+                return None
             raise Overloaded("this client sends too many messages slowly at the same time", retry_after_s=1)
-        reservation = self._memory.reserve(size)
+        try:
+            reservation = self._memory.reserve(size)
+        except Overloaded:
+            if may_keep_turn:
+                return None
+            raise
         self._slow_bytes[client] = used + size
         return reservation
 
@@ -118,7 +139,16 @@ class Receptions:
 class Reception:
     """The reception of one request message. Receptions.begin creates it; `end` must be called."""
 
-    __slots__ = ("_client", "_has_turn", "_receptions", "_refusal", "_reservation", "_timeout", "_timer")
+    __slots__ = (
+        "_client",
+        "_has_turn",
+        "_patience_ends",
+        "_receptions",
+        "_refusal",
+        "_reservation",
+        "_timeout",
+        "_timer",
+    )
 
     def __init__(self, receptions: Receptions, client: str) -> None:
         self._receptions = receptions
@@ -128,6 +158,7 @@ class Reception:
         self._refusal: CodecError | None = None
         self._timeout: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._patience_ends = 0.0
 
     async def receive(self, read: Callable[[], Awaitable[Any]], max_bytes: int = MAX_REQUEST_BYTES) -> bytes | None:
         """Return the message that `read` returns, decompressed, or None if the client sends no more messages.
@@ -137,14 +168,15 @@ class Reception:
         decompressed. Raises RequestTimeout if the message is not complete after RECEIVE_TIMEOUT_S seconds. Raises
         Overloaded if the reception is slow and the memory for it is not available.
         """
-        self._timer = asyncio.get_running_loop().call_later(self._receptions.turn_s, self._end_turn_if_needed)
+        self._patience_ends = asyncio.get_running_loop().time() + PATIENCE_S
+        self._start_timer()
         try:
             async with asyncio.timeout(RECEIVE_TIMEOUT_S) as self._timeout:
                 message = await read()
         except TimeoutError:
             raise self._take_refusal() from None
         finally:
-            self._timer.cancel()
+            self._stop_timer()
         if message is EOF:
             self.end()
             return None
@@ -171,20 +203,44 @@ class Reception:
         refusal, self._refusal = self._refusal, None
         return refusal or RequestTimeout(f"a request message must be received within {RECEIVE_TIMEOUT_S:g} s")
 
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self._end_turn_if_needed)
+
+    def _stop_timer(self) -> None:
+        self._receptions._overdue.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _end_turn_if_needed(self) -> None:
+        """Give up the turn if other calls wait for it, otherwise as soon as a call waits."""
+        if self._receptions._waiting:
+            self._give_up_turn()
+        else:
+            self._receptions._overdue[self] = None
+
+    def _give_up_turn(self) -> bool:
+        """Give up the turn, because other calls wait for it. Return whether it has ended or is about to end.
+
+        If the memory for a slow reception is not available, the turn lasts longer or the reception is refused.
+        """
+        self._stop_timer()
         loop = asyncio.get_running_loop()
-        if not self._receptions._waiting:
-            self._timer = loop.call_later(self._receptions.turn_s, self._end_turn_if_needed)
-            return
         try:
-            self._reservation = self._receptions._reserve_slow(self._client)
+            self._reservation = self._receptions._reserve_slow(
+                self._client, may_keep_turn=loop.time() < self._patience_ends
+            )
         except CodecError as error:
-            self._refusal = error
             assert self._timeout is not None  # noqa: S101 - set by receive
-            self._timeout.reschedule(loop.time())
-            return
+            if not self._timeout.expired():
+                self._refusal = error
+                self._timeout.reschedule(loop.time())
+            return True
+        if self._reservation is None:
+            self._start_timer()
+            return False
         self._has_turn = False
         self._receptions._end_turn()
+        return True
 
 
 reception_of_call: ContextVar[Reception | None] = ContextVar("reception_of_call", default=None)

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any
 
 from grpc import StatusCode
 from grpc.aio import AbortError, InternalError
 
 from codec_grpc.call import peer_address, trailing_metadata
-from codec_grpc.errors import status_code, to_status
-from codec_grpc.received_messages import discard, receive_message, receive_messages
+from codec_grpc.errors import set_status, status_code
+from codec_grpc.received_messages import MessageReader, discard, receive_message, receive_messages
 from codec_grpc.receptions import MAX_REQUEST_BYTES, SMALL_BYTES, Receptions, end_reception
 from codec_wire.codings import IDENTITY
-from codec_wire.errors import CodecError, RetryableError
-from codec_wire.grpc import REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
+from codec_wire.errors import CodecError
+from codec_wire.grpc import REQUEST_ID_KEY
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.api_keys import ApiKeys
 from core.engine import client_disconnected, deadline_exceeded
@@ -38,7 +38,8 @@ class ServiceMethod:
 
     `behaviour` is the implementation, which is called with the parsed request and the context of the call. `parse`
     parses a request message. If `streams` is true, the client sends a stream of messages. `receptions` limits the
-    messages that are received at the same time. `api_keys` are the accepted keys, or None if no key is required.
+    messages that are received at the same time, and `refused_receptions` limits those of refused calls. `api_keys` are
+    the accepted keys, or None if no key is required.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ServiceMethod:
         service: LatentService,
         api_keys: ApiKeys | None,
         receptions: Receptions,
+        refused_receptions: Receptions,
     ) -> None:
         self._name = name
         self._operation = None if name in PUBLIC_METHODS else name.lower()
@@ -60,6 +62,7 @@ class ServiceMethod:
         self._service = service
         self._api_keys = None if name in PUBLIC_METHODS else api_keys
         self._receptions = receptions
+        self._refused_receptions = refused_receptions
         self._max_bytes = SMALL_BYTES if name in PUBLIC_METHODS else MAX_REQUEST_BYTES
 
     async def call(self, _: Any, context: Any) -> Any:
@@ -76,8 +79,7 @@ class ServiceMethod:
         record.peer = peer_address(context.peer())
         record.status = StatusCode.OK.name
         try:
-            await self._check(metadata, record, context)
-            response = await self._respond(context, record.client)
+            response = await self._respond(metadata, record, context)
             if response is not None:
                 record.bytes_out += response.ByteSize()
             context.set_trailing_metadata(trailing_metadata(record))
@@ -96,15 +98,7 @@ class ServiceMethod:
             record.fail(error)
             if not isinstance(error, CodecError):  # the log line contains the message of a CodecError
                 log.exception("%s failed", self._name)
-            status = to_status(error)
-            record.status = status.code.name
-            # Not context.abort(): grpc.aio stores the exception that context.abort() raises. The exception would
-            # keep this frame, and thus the request with its images, in memory until the next garbage collection.
-            context.set_code(status.code)
-            context.set_details(status.details)
-            context.set_trailing_metadata(
-                (*status.trailing_metadata, *trailing_metadata(record), *_retry_metadata(error))
-            )
+            record.status = set_status(context, error, trailing_metadata(record)).name
             return None
         else:
             return response
@@ -112,43 +106,38 @@ class ServiceMethod:
             end_reception()
             self._service.telemetry.end(record)
 
-    async def _check(self, metadata: dict[str, Any], record: RequestRecord, context: Any) -> None:
-        """Check the API key and admission before a message is received."""
-        try:
-            if self._api_keys is not None:
-                record.key_name = self._api_keys.authenticate(metadata.get("authorization"))
-            if self._operation is not None:
-                await self._service.require_place(record.client)
-        except CodecError:
-            if self._streams:
-                async with aclosing(self._messages(context, record.client)) as messages:
-                    await discard(messages)
-            raise
-
-    async def _respond(self, context: Any, client: str) -> Any:
+    async def _respond(self, metadata: dict[str, Any], record: RequestRecord, context: Any) -> Any:
         """Receive the request and return what the implementation of the method returns."""
         if self._streams:
-            async with aclosing(self._messages(context, client)) as messages:
-                return await self._behaviour(messages, context)
+            return await self._respond_to_stream(metadata, record, context)
+        await self._check(metadata, record)
         # The request is not stored in a variable here, so that its memory is free after the implementation deletes it.
         return await self._behaviour(
-            await receive_message(context, self._receptions, client, self._parse, max_bytes=self._max_bytes), context
+            await receive_message(context, self._receptions, record.client, self._parse, max_bytes=self._max_bytes),
+            context,
         )
 
-    def _messages(self, context: Any, client: str) -> AsyncGenerator[Any, None]:
-        return receive_messages(context, self._receptions, client, self._parse, max_bytes=self._max_bytes)
+    async def _respond_to_stream(self, metadata: dict[str, Any], record: RequestRecord, context: Any) -> Any:
+        with closing(MessageReader(context)) as reader:
+            try:
+                await self._check(metadata, record)
+                async with aclosing(self._messages(reader, self._receptions, record.client)) as messages:
+                    return await self._behaviour(messages, context)
+            except CodecError:
+                async with aclosing(self._messages(reader, self._refused_receptions, record.client)) as messages:
+                    await discard(messages)
+                raise
+
+    async def _check(self, metadata: dict[str, Any], record: RequestRecord) -> None:
+        """Check the API key and admission before a message is received."""
+        if self._api_keys is not None:
+            record.key_name = self._api_keys.authenticate(metadata.get("authorization"))
+        if self._operation is not None:
+            await self._service.require_place(record.client)
+
+    def _messages(self, reader: MessageReader, receptions: Receptions, client: str) -> AsyncGenerator[Any, None]:
+        return receive_messages(reader, receptions, client, self._parse, max_bytes=self._max_bytes)
 
 
 def _text(value: str | bytes | None) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Return metadata with the time that a client must wait before it retries the call.
-
-    The time is sent both as metadata and in google.rpc.RetryInfo, because gRPC's retry policies (gRFC A6) and proxies
-    read only the metadata.
-    """
-    if not isinstance(error, RetryableError):
-        return ()
-    return ((RETRY_PUSHBACK_KEY, str(error.retry_after_s * 1000)), (RETRY_AFTER_KEY, str(error.retry_after_s)))

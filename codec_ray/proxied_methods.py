@@ -17,6 +17,7 @@ from codec_grpc.discovery import latent_map, server_info
 from codec_grpc.encode_call import encode
 from codec_grpc.errors import status_code, to_status
 from codec_grpc.generate_call import generate
+from codec_grpc.received_messages import discard
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -85,7 +86,7 @@ class ProxiedMethods:
         self, requests: AsyncIterator[pb.DecodeRequest], grpc_context: ProxyContext
     ) -> AsyncGenerator[pb.DecodeResponse, None]:
         """Return the pixels of a latent stream."""
-        return self._stream("Decode", grpc_context, partial(decode, self._service, requests))
+        return self._stream("Decode", grpc_context, partial(_decode, self._service, requests))
 
     async def GetServerInfo(  # noqa: N802
         self, _request: pb.GetServerInfoRequest, grpc_context: ProxyContext
@@ -146,3 +147,16 @@ class ProxiedMethods:
                     context.set_trailing_metadata([*metadata.items()])
                     record.bytes_out += item.ByteSize()
                     yield item
+
+
+async def _decode(
+    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], call: Call, job: Job
+) -> AsyncGenerator[pb.DecodeResponse, None]:
+    """Yield the messages of one call of Decode. If the call fails, receive the rest of the request."""
+    try:
+        async with aclosing(decode(service, requests, call, job)) as messages:
+            async for message in messages:
+                yield message
+    except CodecError:
+        await discard(requests)
+        raise

@@ -33,6 +33,7 @@ JOBS = ("Generate", "Encode", "Decode")
 @pytest.fixture
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receptions, "TURN_S", 0.01)
+    monkeypatch.setattr(receptions, "PATIENCE_S", 0.02)
 
 
 @pytest.fixture
@@ -68,8 +69,9 @@ async def test_refused_request_is_freed_without_garbage_collection(servers: Serv
     try:
         assert await refused(servers, image=bytes(100)) is StatusCode.INVALID_ARGUMENT
         # Call is a local variable of the frames that have the request.
-        while any(type(found) is Call for found in gc.get_objects()):
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while any(type(found) is Call for found in gc.get_objects()):
+                await asyncio.sleep(0.05)
     finally:
         gc.enable()
 
@@ -96,15 +98,17 @@ async def test_silent_clients_use_limited_memory_and_do_not_exclude_others(
     done, rest = await asyncio.wait(statuses, return_when=asyncio.FIRST_COMPLETED)
     assert (await servers.stub.Generate(request()).read()).HasField("header")
     allowed = memory.limit // 2 // MAX_REQUEST_BYTES + MAX_TURNS
-    while len(rest) > allowed:
-        more, rest = await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
-        done |= more
+    async with asyncio.timeout(30):
+        while len(rest) > allowed:
+            more, rest = await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
     assert {status.result() for status in done} == {StatusCode.RESOURCE_EXHAUSTED}
     assert 0 < memory.used <= memory.limit // 2
     for call in silent:
         call.cancel()
-    while memory.used:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while memory.used:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("method", JOBS)
@@ -227,5 +231,6 @@ async def test_watches_of_the_health_are_limited_for_each_client(
     assert await stub.Watch(health_pb2.HealthCheckRequest()).code() is StatusCode.RESOURCE_EXHAUSTED
     assert await stub.Check(health_pb2.HealthCheckRequest())
     watches[0].cancel()
-    while (watch := stub.Watch(health_pb2.HealthCheckRequest())) and await watch.read() is grpc.aio.EOF:
-        await asyncio.sleep(0.05)  # until the server has ended the cancelled call
+    async with asyncio.timeout(30):
+        while (watch := stub.Watch(health_pb2.HealthCheckRequest())) and await watch.read() is grpc.aio.EOF:
+            await asyncio.sleep(0.05)  # until the server has ended the cancelled call

@@ -16,6 +16,7 @@ LIMIT = 8 * MAX_REQUEST_BYTES
 @pytest.fixture
 def turns_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receptions, "TURN_S", 0.001)
+    monkeypatch.setattr(receptions, "PATIENCE_S", 0.002)
 
 
 @pytest.fixture
@@ -161,13 +162,14 @@ async def test_memory_of_a_slow_reception_is_free_at_its_end(memory: RequestMemo
         reception.end()
 
 
-@pytest.mark.usefixtures("turns_end_at_once")
+@pytest.mark.usefixtures("turns_last")
 async def test_message_keeps_its_turn_while_no_other_call_waits(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     message = asyncio.get_running_loop().create_future()
     reception = await limited.begin("a")
     task = asyncio.create_task(reception.receive(lambda: message))
-    await asyncio.sleep(0.05)
+    await settle()
+    reception._end_turn_if_needed()
     assert memory.used == 0
     message.set_result(b"x")
     assert await task == b"x"
@@ -190,9 +192,10 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
     assert memory.used <= LIMIT // 2
     assert await polite.receive(lambda: message_of(MAX_REQUEST_BYTES)) is not None
     polite.end()
-    while len(running) > LIMIT // 2 // MAX_REQUEST_BYTES + MAX_TURNS:
-        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        assert all(isinstance(task.exception(), Overloaded) for task in done)
+    async with asyncio.timeout(30):
+        while len(running) > LIMIT // 2 // MAX_REQUEST_BYTES + MAX_TURNS:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            assert all(isinstance(task.exception(), Overloaded) for task in done)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
@@ -217,3 +220,132 @@ async def test_message_that_is_never_complete_is_a_request_timeout(
     reception = await Receptions(memory).begin("a")
     with pytest.raises(RequestTimeout, match=r"within 0\.01 s"):
         await reception.receive(never)
+
+
+async def receive_all(limited: Receptions, client: str = "a") -> tuple[list[Reception], list["asyncio.Task[object]"]]:
+    """Begin as many receptions as there are turns, and wait for their messages, which are never sent."""
+    begun = await begin_all(limited, client)
+
+    async def receive(reception: Reception) -> None:
+        try:
+            await reception.receive(never)
+        finally:
+            reception.end()
+
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(receive(reception)) for reception in begun]
+    await settle()
+    return begun, tasks
+
+
+async def stop(*tasks: "asyncio.Task[object]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_slow_reception_keeps_its_turn_until_memory_is_available(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    (first, _), tasks = await receive_all(limited)
+    waiting = asyncio.create_task(limited.begin("b"))
+    await settle()
+    with memory.reserve(LIMIT):
+        first._end_turn_if_needed()
+        await settle()
+        assert not waiting.done()
+        assert not tasks[0].done()
+    first._end_turn_if_needed()
+    (await waiting).end()
+    assert memory.used == MAX_REQUEST_BYTES
+    await stop(*tasks)
+    assert memory.used == 0
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_slow_reception_without_memory_is_refused_after_a_longer_time(
+    memory: RequestMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receptions, "PATIENCE_S", 0)
+    limited = Receptions(memory)
+    (first, _), (refused, other) = await receive_all(limited)
+    waiting = asyncio.create_task(limited.begin("b"))
+    await settle()
+    with memory.reserve(LIMIT):
+        first._end_turn_if_needed()
+        with pytest.raises(Overloaded, match="other requests use"):
+            await refused
+    (await waiting).end()
+    await stop(other)
+
+
+@pytest.mark.usefixtures("turns_last")
+@pytest.mark.parametrize("other", ["a", "b"])
+async def test_client_at_its_limit_of_slow_receptions_delays_only_itself(other: str) -> None:
+    limited = Receptions(RequestMemory(3 * MAX_REQUEST_BYTES, lambda: 1))
+    (first, second), tasks = await receive_all(limited)
+    for reception in (first, second):
+        waiting = asyncio.create_task(limited.begin(other))
+        await settle()
+        reception._end_turn_if_needed()
+        await settle()
+        if reception is first:
+            await waiting
+    assert not waiting.done() if other == "a" else waiting.done()
+    assert tasks[1].done() == (other == "b")
+    await stop(*tasks, waiting)
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_call_gets_the_turn_of_the_oldest_overdue_reception_at_once(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    (first, second), tasks = await receive_all(limited)
+    for reception in (second, first):
+        reception._end_turn_if_needed()
+    assert memory.used == 0
+    (await limited.begin("b")).end()
+    assert memory.used == MAX_REQUEST_BYTES
+    await stop(tasks[0])  # the first reception has a turn, the second one is slow
+    assert memory.used == MAX_REQUEST_BYTES
+    await stop(tasks[1])
+    assert memory.used == 0
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_call_gets_the_turn_of_another_reception_if_the_oldest_has_no_memory() -> None:
+    limited = Receptions(RequestMemory(3 * MAX_REQUEST_BYTES, lambda: 1))
+    (_, second), tasks = await receive_all(limited)
+    second._end_turn_if_needed()
+    third = await limited.begin("a")  # "a" has reserved the memory of a slow reception
+    tasks.append(asyncio.create_task(third.receive(never)))
+    await settle()
+    third._end_turn_if_needed()
+    waiting = asyncio.create_task(limited.begin("a"))
+    await settle()
+    assert not waiting.done()  # the third reception keeps its turn
+    await stop(*tasks)
+    await waiting
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_call_refuses_only_one_overdue_reception() -> None:
+    limited = Receptions(None)
+    begun, (first, second) = await receive_all(limited)
+    for reception in begun:
+        reception._end_turn_if_needed()
+    (await limited.begin("b")).end()
+    with pytest.raises(Overloaded, match="other calls wait"):
+        await first
+    await settle()
+    assert not second.done()
+    await stop(second)
+
+
+@pytest.mark.usefixtures("turns_last")
+async def test_ended_reception_is_not_overdue(memory: RequestMemory) -> None:
+    limited = Receptions(memory)
+    (first, _), tasks = await receive_all(limited)
+    first._end_turn_if_needed()
+    await stop(tasks[0])
+    (await limited.begin("b")).end()
+    assert memory.used == 0
+    await stop(*tasks)
