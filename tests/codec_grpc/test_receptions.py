@@ -40,9 +40,15 @@ def message_of(size: int) -> "asyncio.Future[bytes]":
     return future
 
 
+async def begin(limited: Receptions, client: str) -> Reception:
+    """Begin a reception. The time limit only ends the test after a regression."""
+    async with asyncio.timeout(30):
+        return await limited.begin(client)
+
+
 async def begin_all(limited: Receptions, client: str = "a") -> list[Reception]:
     """Begin as many receptions as there are turns."""
-    return [await limited.begin(client) for _ in range(MAX_TURNS)]
+    return [await begin(limited, client) for _ in range(MAX_TURNS)]
 
 
 async def settle() -> None:
@@ -53,7 +59,7 @@ async def settle() -> None:
 async def test_call_waits_for_a_turn(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     begun = await begin_all(limited)
-    first, second = (asyncio.create_task(limited.begin("a")) for _ in range(2))
+    first, second = (asyncio.create_task(begin(limited, "a")) for _ in range(2))
     await settle()
     assert not first.done()
     begun[0].end()
@@ -71,7 +77,7 @@ async def test_clients_take_turns(memory: RequestMemory) -> None:
     order: list[str] = []
 
     async def call(client: str) -> None:
-        reception = await limited.begin(client)
+        reception = await begin(limited, client)
         order.append(client)
         reception.end()
 
@@ -87,7 +93,7 @@ async def test_clients_take_turns(memory: RequestMemory) -> None:
 async def test_cancelled_call_does_not_keep_its_place(memory: RequestMemory, has_turn: bool) -> None:
     limited = Receptions(memory)
     begun = await begin_all(limited)
-    waiting, another = (asyncio.create_task(limited.begin("a")) for _ in range(2))
+    waiting, another = (asyncio.create_task(begin(limited, "a")) for _ in range(2))
     await settle()
     if has_turn:
         begun[0].end()
@@ -101,11 +107,11 @@ async def test_too_many_waiting_calls_are_refused(memory: RequestMemory, monkeyp
     monkeypatch.setattr(receptions, "MAX_WAITING", 2)
     limited = Receptions(memory)
     await begin_all(limited)
-    waiting = [asyncio.create_task(limited.begin("a")) for _ in range(2)]
+    waiting = [asyncio.create_task(begin(limited, "a")) for _ in range(2)]
     await settle()
     with pytest.raises(Overloaded, match="2 other calls wait"):
-        await limited.begin("a")
-    waiting.append(asyncio.create_task(limited.begin("another client")))
+        await begin(limited, "a")
+    waiting.append(asyncio.create_task(begin(limited, "another client")))
     await settle()
     assert not any(call.done() for call in waiting)
 
@@ -114,7 +120,7 @@ async def test_too_many_waiting_calls_are_refused(memory: RequestMemory, monkeyp
 async def test_only_a_large_message_counts_until_the_end(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     first, second = await begin_all(limited)
-    waiting = asyncio.create_task(limited.begin("a"))
+    waiting = asyncio.create_task(begin(limited, "a"))
     assert await first.receive(lambda: message_of(SMALL_BYTES + 1)) == bytes(SMALL_BYTES + 1)
     await settle()
     assert not waiting.done()
@@ -130,14 +136,14 @@ async def end_of_messages() -> object:
 async def test_end_of_the_messages_ends_the_reception(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     for _ in range(3 * MAX_TURNS):
-        assert await (await limited.begin("a")).receive(end_of_messages) is None
+        assert await (await begin(limited, "a")).receive(end_of_messages) is None
 
 
 @pytest.mark.usefixtures("turns_end_at_once")
 async def test_slow_reception_reserves_memory_instead_of_a_turn(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     slow = [asyncio.create_task(reception.receive(never)) for reception in await begin_all(limited)]
-    reception = await limited.begin("b")
+    reception = await begin(limited, "b")
     assert memory.used == MAX_REQUEST_BYTES
     for task in slow:
         task.cancel()
@@ -151,7 +157,7 @@ async def test_memory_of_a_slow_reception_is_free_at_its_end(memory: RequestMemo
     first, second = await begin_all(limited)
     message = asyncio.get_running_loop().create_future()
     tasks = [asyncio.create_task(one.receive(lambda: message)) for one in (first, second)]
-    third = await limited.begin("b")
+    third = await begin(limited, "b")
     message.set_result(bytes(SMALL_BYTES + 1))
     await asyncio.gather(*tasks)
     assert memory.used == MAX_REQUEST_BYTES
@@ -166,7 +172,7 @@ async def test_memory_of_a_slow_reception_is_free_at_its_end(memory: RequestMemo
 async def test_message_keeps_its_turn_while_no_other_call_waits(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     message = asyncio.get_running_loop().create_future()
-    reception = await limited.begin("a")
+    reception = await begin(limited, "a")
     task = asyncio.create_task(reception.receive(lambda: message))
     await settle()
     reception._end_turn_if_needed()
@@ -180,7 +186,7 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
     limited = Receptions(memory)
 
     async def send_slowly(client: str) -> None:
-        reception = await limited.begin(client)
+        reception = await begin(limited, client)
         try:
             await reception.receive(never)
         finally:
@@ -188,7 +194,7 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
 
     greedy = [asyncio.create_task(send_slowly("greedy")) for _ in range(20)]
     _, running = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
-    polite = await limited.begin("polite")  # the first calls that are refused make room for it
+    polite = await begin(limited, "polite")  # the first calls that are refused make room for it
     assert memory.used <= LIMIT // 2
     assert await polite.receive(lambda: message_of(MAX_REQUEST_BYTES)) is not None
     polite.end()
@@ -198,7 +204,7 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
             assert all(isinstance(task.exception(), Overloaded) for task in done)
     for task in running:
         task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*greedy, return_exceptions=True)
     assert memory.used == 0
 
 
@@ -206,7 +212,7 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
 async def test_slow_reception_without_memory_is_refused() -> None:
     limited = Receptions(None)
     (first, _) = await begin_all(limited)
-    waiting = asyncio.create_task(limited.begin("b"))
+    waiting = asyncio.create_task(begin(limited, "b"))
     with pytest.raises(Overloaded, match="other calls wait"):
         await first.receive(never)
     first.end()
@@ -217,7 +223,7 @@ async def test_message_that_is_never_complete_is_a_request_timeout(
     memory: RequestMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receptions, "RECEIVE_TIMEOUT_S", 0.01)
-    reception = await Receptions(memory).begin("a")
+    reception = await begin(Receptions(memory), "a")
     with pytest.raises(RequestTimeout, match=r"within 0\.01 s"):
         await reception.receive(never)
 
@@ -247,7 +253,7 @@ async def stop(*tasks: "asyncio.Task[object]") -> None:
 async def test_slow_reception_keeps_its_turn_until_memory_is_available(memory: RequestMemory) -> None:
     limited = Receptions(memory)
     (first, _), tasks = await receive_all(limited)
-    waiting = asyncio.create_task(limited.begin("b"))
+    waiting = asyncio.create_task(begin(limited, "b"))
     await settle()
     with memory.reserve(LIMIT):
         first._end_turn_if_needed()
@@ -268,7 +274,7 @@ async def test_slow_reception_without_memory_is_refused_after_a_longer_time(
     monkeypatch.setattr(receptions, "PATIENCE_S", 0)
     limited = Receptions(memory)
     (first, _), (refused, other) = await receive_all(limited)
-    waiting = asyncio.create_task(limited.begin("b"))
+    waiting = asyncio.create_task(begin(limited, "b"))
     await settle()
     with memory.reserve(LIMIT):
         first._end_turn_if_needed()
@@ -284,7 +290,7 @@ async def test_client_at_its_limit_of_slow_receptions_delays_only_itself(other: 
     limited = Receptions(RequestMemory(3 * MAX_REQUEST_BYTES, lambda: 1))
     (first, second), tasks = await receive_all(limited)
     for reception in (first, second):
-        waiting = asyncio.create_task(limited.begin(other))
+        waiting = asyncio.create_task(begin(limited, other))
         await settle()
         reception._end_turn_if_needed()
         await settle()
@@ -302,7 +308,7 @@ async def test_call_gets_the_turn_of_the_oldest_overdue_reception_at_once(memory
     for reception in (second, first):
         reception._end_turn_if_needed()
     assert memory.used == 0
-    (await limited.begin("b")).end()
+    (await begin(limited, "b")).end()
     assert memory.used == MAX_REQUEST_BYTES
     await stop(tasks[0])  # the first reception has a turn, the second one is slow
     assert memory.used == MAX_REQUEST_BYTES
@@ -315,11 +321,11 @@ async def test_call_gets_the_turn_of_another_reception_if_the_oldest_has_no_memo
     limited = Receptions(RequestMemory(3 * MAX_REQUEST_BYTES, lambda: 1))
     (_, second), tasks = await receive_all(limited)
     second._end_turn_if_needed()
-    third = await limited.begin("a")  # "a" has reserved the memory of a slow reception
+    third = await begin(limited, "a")  # "a" has reserved the memory of a slow reception
     tasks.append(asyncio.create_task(third.receive(never)))
     await settle()
     third._end_turn_if_needed()
-    waiting = asyncio.create_task(limited.begin("a"))
+    waiting = asyncio.create_task(begin(limited, "a"))
     await settle()
     assert not waiting.done()  # the third reception keeps its turn
     await stop(*tasks)
@@ -332,7 +338,7 @@ async def test_call_refuses_only_one_overdue_reception() -> None:
     begun, (first, second) = await receive_all(limited)
     for reception in begun:
         reception._end_turn_if_needed()
-    (await limited.begin("b")).end()
+    (await begin(limited, "b")).end()
     with pytest.raises(Overloaded, match="other calls wait"):
         await first
     await settle()
@@ -346,6 +352,6 @@ async def test_ended_reception_is_not_overdue(memory: RequestMemory) -> None:
     (first, _), tasks = await receive_all(limited)
     first._end_turn_if_needed()
     await stop(tasks[0])
-    (await limited.begin("b")).end()
+    (await begin(limited, "b")).end()
     assert memory.used == 0
     await stop(*tasks)
