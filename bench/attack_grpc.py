@@ -26,7 +26,7 @@ async def outcomes(calls: Iterable[Awaitable[str]]) -> str:
 
 
 def channel(port: int) -> grpc.aio.Channel:
-    """Return a channel with a connection of its own."""
+    """Return a channel with a separate connection."""
     options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1))
     return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
 

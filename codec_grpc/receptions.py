@@ -49,7 +49,7 @@ class Receptions:
     ones may together reserve at most half of `memory`. If the memory is not available, the reception keeps its turn
     until the memory is available, but for at most PATIENCE_S seconds since its beginning. After that, or at once if
     the client has reached its own limit and another client waits, the call is rejected with Overloaded. If `memory` is
-    None, there are no slow receptions, and the call is rejected instead.
+    None, the call of a slow reception is rejected.
 
     This class is not thread-safe: use it only from the event loop's thread.
     """

@@ -194,7 +194,7 @@ async def test_client_may_use_half_of_the_memory_for_slow_receptions(memory: Req
 
     greedy = [asyncio.create_task(send_slowly("greedy")) for _ in range(20)]
     _, running = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
-    polite = await begin(limited, "polite")  # the first calls that are refused make room for it
+    polite = await begin(limited, "polite")  # the first calls that are refused free their turns
     assert memory.used <= LIMIT // 2
     assert await polite.receive(lambda: message_of(MAX_REQUEST_BYTES)) is not None
     polite.end()
