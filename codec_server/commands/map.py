@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -22,6 +22,17 @@ class DecoderFormat(StrEnum):
 
     ONNX = "onnx"
 
+
+BundleArgument: TypeAlias = Annotated[
+    Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
+]
+DecoderOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Directory of the VAE. Default: the VAE that the map names.")
+]
+ModelsDirOption: TypeAlias = Annotated[
+    Path,
+    typer.Option(help="Directory of local models, in which the command looks for the VAE.", envvar="CODEC_MODELS_DIR"),
+]
 
 BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "public_url", "log_level")
 
@@ -53,9 +64,7 @@ def build(
 
 @app.command()
 def thresholds(
-    bundle: Annotated[
-        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
-    ],
+    bundle: BundleArgument,
     file: Annotated[
         Path, typer.Argument(help="JSON file that the command `golden thresholds` has written.", show_default=False)
     ],
@@ -72,18 +81,9 @@ def thresholds(
 
 @app.command()
 def pin_decoder(
-    bundle: Annotated[
-        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
-    ],
-    decoder: Annotated[
-        Path | None, typer.Option(help="Directory of the VAE. Default: the VAE that the map names.")
-    ] = None,
-    models_dir: Annotated[
-        Path,
-        typer.Option(
-            help="Directory of local models, in which the command looks for the VAE.", envvar="CODEC_MODELS_DIR"
-        ),
-    ] = MODELS_DIR,
+    bundle: BundleArgument,
+    decoder: DecoderOption = None,
+    models_dir: ModelsDirOption = MODELS_DIR,
 ) -> None:
     """Add the hash of the VAE's weights to a latent-space map, which changes the hash of the map.
 
@@ -99,9 +99,7 @@ def pin_decoder(
 
 @app.command()
 def show(
-    bundle: Annotated[
-        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
-    ],
+    bundle: BundleArgument,
 ) -> None:
     """Verify a latent-space map and its files, then print the map and the hashes of the files.
 
@@ -150,15 +148,8 @@ def export_decoder(
             help="Store the weights as fp16, which halves the size of the file. All computations still use fp32.",
         ),
     ] = False,
-    decoder: Annotated[
-        Path | None, typer.Option(help="Directory of the VAE. Default: the VAE that the map names.")
-    ] = None,
-    models_dir: Annotated[
-        Path,
-        typer.Option(
-            help="Directory of local models, in which the command looks for the VAE.", envvar="CODEC_MODELS_DIR"
-        ),
-    ] = MODELS_DIR,
+    decoder: DecoderOption = None,
+    models_dir: ModelsDirOption = MODELS_DIR,
 ) -> None:
     """Export the VAE's decoder for browsers, and list the decoder in a copy of the map.
 
