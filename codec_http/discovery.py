@@ -90,8 +90,7 @@ def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> 
             return _file(request, bundle.assets[digest], digest, "application/octet-stream")
     raise NotFound(
         "hash",
-        f"{truncated_repr(digest)} not found; the latent-space maps that {INDEX_PATH} lists contain the available "
-        "hashes",
+        f"{truncated_repr(digest)} not found; see the hashes in the latent-space maps, whose URLs are in {INDEX_PATH}",
     )
 
 

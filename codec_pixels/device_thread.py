@@ -1,6 +1,6 @@
 """The thread that runs models.
 
-The thread runs the calls of its clients in turn, and records when the running calls last made progress.
+The thread runs the calls of its clients in turn, and records when one of the running calls last made progress.
 """
 
 import threading
@@ -29,8 +29,10 @@ class DeviceThread(ThreadPoolExecutor):
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
-        """Time at which the running calls last made progress, in seconds of the monotonic clock. The value is None if
-        no call is running."""
+        """Time at which one of the running calls last made progress, in seconds of the monotonic clock.
+
+        The value is None if no call is running.
+        """
         self._queue = FairQueue()
         self._is_scheduled = False
         """Whether the executor has a call of _run_waiting that has not started."""
@@ -76,7 +78,7 @@ class DeviceThread(ThreadPoolExecutor):
         self._is_scheduled = False  # so that later calls are refused, even if _run_waiting was cancelled
 
     def seconds_without_progress(self) -> float:
-        """Return the seconds since the running calls last made progress; 0 if no call is running.
+        """Return the seconds since one of the running calls last made progress; 0 if no call is running.
 
         This method can be called on any thread.
         """

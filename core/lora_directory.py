@@ -67,9 +67,9 @@ class LoraDirectory:
 
 
 def _is_lora(file_name: str) -> bool:
-    """Return whether `file_name` has the extension of LoRA files, is not hidden, and can be a name in a request.
+    """Return whether `file_name` has the extension of LoRA files, is not hidden, and has a name that requests may use.
 
-    A path cannot be a name in a request.
+    Requests may not use names with slashes or backslashes.
     """
     is_plain = file_name.isprintable() and "/" not in file_name and "\\" not in file_name
     is_short = len(file_name) <= MAX_NAME_CHARACTERS + len(SUFFIX)
