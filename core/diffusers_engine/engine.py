@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +17,7 @@ from codec_wire.errors import CodecError, ModelLoadError
 from codec_wire.events import Frame, Preview, Started, Step
 from codec_wire.first_line import first_line
 from core.diffusers_engine.batch import batch_key
-from core.diffusers_engine.checkpoints import stop_if_cancelled
+from core.diffusers_engine.frame_batches import FrameBatches
 from core.diffusers_engine.generation_run import GenerationRun, Result, encode_frame
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
@@ -33,9 +32,6 @@ from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 1024 * 1024
-"""Size in bytes of the latents that are encoded in one call on a thread other than the device thread. BATCH_BYTES also
-limits the size of the encoded frames in memory."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this number of seconds, the header is sent together with the first
 frame."""
@@ -110,13 +106,11 @@ class DiffusersEngine:
             if isinstance(result, _LAST_EVENTS):
                 yield result
                 return
-            for frames in _batches(plan, result):
-                stop_if_cancelled(job)
-                started_at = time.perf_counter()
-                encoded = await asyncio.to_thread(frames)
-                job.record.encode_s += time.perf_counter() - started_at
-                for frame in encoded:
-                    yield frame
+            with closing(FrameBatches(plan, result, job)) as batches:
+                result = None
+                while frames := await batches.take():
+                    for frame in frames:
+                        yield frame
         finally:
             job.abandon()
             self._thread.cancel_call(client, call)
@@ -173,22 +167,6 @@ class DiffusersEngine:
         return [
             sample(self._model, member.plan, member.job, member.on_step, member.inputs, on_preview=member.on_preview)
         ]
-
-
-def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
-    """Yield functions that encode `latents` to frames.
-
-    Each function encodes the next frames of `latents` with at most BATCH_BYTES in total, or one larger frame. `latents`
-    has the shape [latent_frames, ...].
-    """
-    encoder = LatentEncoder(plan.header)
-    size = max(1, BATCH_BYTES // latents[0].nbytes)
-    for start in range(0, plan.latent_frames, size):
-        yield partial(_encode_batch, encoder, latents, plan, range(start, min(start + size, plan.latent_frames)))
-
-
-def _encode_batch(encoder: LatentEncoder, latents: Tensor, plan: StreamPlan, batch: range) -> list[Frame]:
-    return [Frame(encode_frame(encoder, latents[seq], plan, seq=seq)) for seq in batch]
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:

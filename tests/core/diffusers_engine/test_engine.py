@@ -21,7 +21,7 @@ from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadEr
 from codec_wire.events import Frame, Started, Step
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.diffusers_engine import engine as engine_module
+from core.diffusers_engine import frame_batches, generation_run
 from core.diffusers_engine.engine import DiffusersEngine, warm_up
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
@@ -241,13 +241,13 @@ async def test_frames_are_encoded_while_the_next_job_samples(
     # Small latents are encoded on the device thread, because that takes less time than waking another thread.
     monkeypatch.setattr("core.diffusers_engine.generation_run.DEVICE_ENCODING_BYTES", 0)
     next_job_samples = threading.Event()
-    encode = engine_module._encode_batch
+    encode = generation_run.encode_frame
 
-    def wait_and_encode(*arguments: Any) -> Any:
+    def wait_and_encode(*arguments: Any, **options: Any) -> Any:
         assert next_job_samples.wait(60), "the device waits for the encoder"
-        return encode(*arguments)
+        return encode(*arguments, **options)
 
-    monkeypatch.setattr(engine_module, "_encode_batch", wait_and_encode)
+    monkeypatch.setattr(frame_batches, "encode_frame", wait_and_encode)
 
     async def first() -> bytes:
         return await frame_data(engine, plan_for(tiny_model))
