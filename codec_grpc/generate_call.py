@@ -1,7 +1,8 @@
 """The gRPC method Generate, which streams one generation."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from codec_grpc.call import Call
 from codec_grpc.messages import request_from_message
@@ -11,16 +12,25 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MODE_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
 from codec_wire.http import header_value
 from codec_wire.latents import FinishReason
-from codec_wire.protobuf_envelope import frame_to_message, header_to_message
+from codec_wire.protobuf_envelope import encode_frame_field, frame_to_message, header_to_message
 from core.engine import Job
 from core.response_parameters import response_parameters
 from core.service import LatentService
 
+MessageT = TypeVar("MessageT")
+
+_FRAME_TAG = bytes([pb.GenerateResponse.FRAME_FIELD_NUMBER << 3 | 2])
+"""Tag of the field `frame` of GenerateResponse, which is length-delimited."""
+
 
 async def generate(
-    service: LatentService, request: pb.GenerateRequest, call: Call, job: Job
-) -> AsyncGenerator[pb.GenerateResponse, None]:
-    """Yield the messages of one generation. Close the iterator to cancel the job.
+    service: LatentService,
+    request: pb.GenerateRequest,
+    call: Call,
+    job: Job,
+    to_message: Callable[[StreamEvent], MessageT],
+) -> AsyncGenerator[MessageT, None]:
+    """Yield the messages of one generation, which `to_message` makes. Close the iterator to cancel the job.
 
     Raises a CodecError if the generation fails.
     """
@@ -41,12 +51,23 @@ async def generate(
     async with aclosing(service.generate(plan, job)) as events:
         async for event in events:
             if reports_steps or not isinstance(event, Step):
-                yield _to_message(event)
+                yield to_message(event)
             if isinstance(event, Frame) and event.frame.done:
                 job.record.completed = event.frame.finish_reason is not FinishReason.ERROR
 
 
-def _to_message(event: StreamEvent) -> pb.GenerateResponse:
+def serialized_response(event: StreamEvent) -> bytes:
+    """Return the serialized response message for `event`.
+
+    The data of a frame are copied only once. A protobuf object would copy them three times.
+    """
+    if isinstance(event, Frame):
+        return encode_frame_field(_FRAME_TAG, event.frame)
+    return response_message(event).SerializeToString()
+
+
+def response_message(event: StreamEvent) -> pb.GenerateResponse:
+    """Return the response message for `event`."""
     if isinstance(event, Started):
         truncations = [
             pb.PromptTruncation(field=item.field, encoder=item.encoder, dropped_tokens=item.dropped_tokens)

@@ -91,11 +91,13 @@ _KINDS = {False: "unary", True: "stream"}
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """Return a serializer that calls `serialize` and adds the size of each message to the record of the call.
 
+    A message of type bytes is already serialized.
+
     gRPC runs the serializer in the task of the call, so the function current_record returns the record of the call.
     """
 
     def serialize_and_count(message: Any) -> bytes:
-        data = serialize(message)
+        data = message if isinstance(message, bytes) else serialize(message)
         current_record().bytes_out += len(data)
         return data
 

@@ -10,7 +10,7 @@ from codec_grpc.call import Call, job_deadline, send_messages
 from codec_grpc.decode_call import decode
 from codec_grpc.discovery import latent_map, server_info
 from codec_grpc.encode_call import encode
-from codec_grpc.generate_call import generate
+from codec_grpc.generate_call import generate, serialized_response
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
@@ -54,7 +54,7 @@ class LatentServicer(LatentServiceServicer):
             context.set_compression(compression)
             current_record().coding = compression.name.lower()
         job = self._job(context, reports_steps=request.progress)
-        messages = generate(self._service, request, call, job)
+        messages = generate(self._service, request, call, job, serialized_response)
         del request  # its memory is free as soon as `generate` no longer needs it
         await send_messages(messages, call, context, job)
 

@@ -16,7 +16,7 @@ from codec_grpc.decode_call import decode
 from codec_grpc.discovery import latent_map, server_info
 from codec_grpc.encode_call import encode
 from codec_grpc.errors import status_code, to_status
-from codec_grpc.generate_call import generate
+from codec_grpc.generate_call import generate, response_message
 from codec_grpc.received_messages import discard
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError
@@ -74,7 +74,11 @@ class ProxiedMethods:
         self, request: pb.GenerateRequest, grpc_context: ProxyContext
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """Return the messages of one generation."""
-        return self._stream("Generate", grpc_context, partial(generate, self._service, request), request.progress)
+
+        def messages(call: Call, job: Job) -> AsyncGenerator[pb.GenerateResponse, None]:
+            return generate(self._service, request, call, job, response_message)
+
+        return self._stream("Generate", grpc_context, messages, request.progress)
 
     async def Encode(  # noqa: N802
         self, request: pb.EncodeRequest, grpc_context: ProxyContext

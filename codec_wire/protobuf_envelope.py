@@ -52,16 +52,30 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the serialized frame with its length prefix.
+    """Return the serialized frame with its length prefix."""
+    size, parts = _frame_parts(frame)
+    return b"".join((LENGTH_PREFIX.pack(size), *parts))
 
-    This function assembles the message itself, so that `data` is copied only once.
+
+def encode_frame_field(tag: bytes, frame: LatentFrame) -> bytes:
+    """Return the serialized form of a message in which only one field is set, and the value of the field is `frame`.
+
+    `tag` is the encoded tag of the field.
+    """
+    size, parts = _frame_parts(frame)
+    return b"".join((tag, _varint(size), *parts))
+
+
+def _frame_parts(frame: LatentFrame) -> tuple[int, tuple[bytes, bytes, bytes]]:
+    """Return the size of the serialized frame in bytes, and the serialized frame in parts.
+
+    This function assembles the message itself, so that `data` is copied only once, when the caller joins the parts.
     """
     head = _DATA_TAG + _varint(len(frame.data))
     reason = frame.finish_reason
     seq, flags = _varint(frame.seq), _FLAGS[frame.keyframe, frame.done]
     rest = b"".join((_SEQ_TAG, seq, flags, b"" if reason is None else _FINISH_REASONS[reason]))
-    length = len(head) + len(frame.data) + len(rest)
-    return b"".join((LENGTH_PREFIX.pack(length), head, frame.data, rest))
+    return len(head) + len(frame.data) + len(rest), (head, frame.data, rest)
 
 
 _DATA_TAG = b"\x0a"

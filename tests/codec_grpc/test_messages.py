@@ -4,9 +4,11 @@ from dataclasses import fields, replace
 
 import pytest
 
+from codec_grpc.generate_call import response_message, serialized_response
 from codec_grpc.messages import model_from_message, model_to_message, plan_to_message, request_from_message
+from codec_wire.events import Frame
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.latents import Modality
+from codec_wire.latents import FinishReason, LatentFrame, Modality
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.plan import plan
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, bundle_of
@@ -75,3 +77,13 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
         "no_loras_reason",
     ]
     assert model_from_message(model_to_message(sent)) == sent
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16384, 2**21])
+@pytest.mark.parametrize("seq", [0, 127, 128, 2**32 - 1])
+@pytest.mark.parametrize(("done", "reason"), [(False, None), (True, FinishReason.OK), (True, FinishReason.ERROR)])
+def test_serialized_frame_has_the_bytes_of_the_protobuf_library(
+    size: int, seq: int, done: bool, reason: FinishReason | None
+) -> None:
+    event = Frame(LatentFrame(bytes(size), seq, keyframe=not done, done=done, finish_reason=reason))
+    assert serialized_response(event) == response_message(event).SerializeToString()
