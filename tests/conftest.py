@@ -1,11 +1,16 @@
 """Fixtures for all tests: the small pipeline with its engine, and a server process with the embedded model."""
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# One OpenMP thread in this process and its subprocesses; torch reads this when it is imported. With more threads than
+# free cores, threads wait in busy loops for threads that are not running: tiny models become 20 times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
