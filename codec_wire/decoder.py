@@ -1,15 +1,15 @@
 """Decoder that converts the frames of one stream to latents."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
 from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, parse_scales
-from codec_wire.pipelines import Scales
-from codec_wire.pipelines.inverse import KeyCodes, add_residual, dequantize, key_codes, unpack
-from codec_wire.pipelines.numpy_math import all_finite
+from codec_wire.pipelines import Scales, inverse
+from codec_wire.pipelines.host import HOST
 
 DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
 
@@ -19,9 +19,13 @@ class LatentDecoder:
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
+        self._spec = header.pipeline_spec
+        self._dtype = header.dtype.numpy
+        raw_fp32 = self._spec.bits is None and self._dtype != np.float16
+        self._math = inverse if raw_fp32 else HOST.decoding
         self._next_seq = 0
         self._ended = False
-        self._key_codes: KeyCodes | None = None
+        self._key_codes: Any = None  # KeyCodes of the module self._math
         self._scales: NDArray[np.float16] | None = None
         if header.scales is not None:
             self._scales = parse_scales(header.scales, header.shape[0])
@@ -39,9 +43,7 @@ class LatentDecoder:
         if frame.finish_reason is FinishReason.ERROR:
             self._ended = True
             raise StreamFailed(f"the sender reported an error at frame {frame.seq}")
-        size = self._header.pipeline_spec.frame_size(
-            self._header.shape, self._header.dtype.numpy.itemsize, keyframe=frame.keyframe
-        )
+        size = self._spec.frame_size(self._header.shape, self._dtype.itemsize, keyframe=frame.keyframe)
         if len(frame.data) != size:
             raise MalformedMessage(f"data of frame {frame.seq} must have {size} bytes, got {len(frame.data)}")
         latent = self._decode_values(frame).reshape(self._header.shape)
@@ -75,22 +77,21 @@ class LatentDecoder:
             )
 
     def _decode_values(self, frame: LatentFrame) -> DecodedLatent:
-        spec, channels = self._header.pipeline_spec, self._header.shape[0]
-        data = memoryview(frame.data)
+        spec, math, data = self._spec, self._math, frame.data
         if spec.bits is None:
-            values: DecodedLatent = np.frombuffer(data, self._header.dtype.numpy)  # type: ignore[assignment]
-            if not all_finite(values):
+            values: DecodedLatent | None = math.finite_values(data, self._dtype)
+            if values is None:
                 raise MalformedMessage(f"frame {frame.seq} contains NaN or Inf")
             return values
+        shape = self._header.shape
+        codes_data = memoryview(data)
         if spec.scales is Scales.PER_KEYFRAME and frame.keyframe:
-            self._scales = parse_scales(data[: 2 * channels], channels)
-            data = data[2 * channels :]
-        per_channel = prod(self._header.shape[1:])
-        codes = unpack(data, spec.bits, channels, per_channel)
+            self._scales = parse_scales(codes_data[: 2 * shape[0]], shape[0])
+            codes_data = codes_data[2 * shape[0] :]
+        codes = math.unpack(codes_data, spec.bits, shape[0], prod(shape[1:]))
         if spec.delta and frame.keyframe:
-            self._key_codes = key_codes(codes, spec.max_code)
+            self._key_codes = math.key_codes(codes, spec.max_code)
         elif spec.delta:
-            assert self._key_codes is not None  # noqa: S101 - frame 0 is a keyframe
-            codes = add_residual(self._key_codes, codes)
-        assert self._scales is not None  # noqa: S101 - from the header or frame 0
-        return dequantize(codes, self._scales, spec.max_code)
+            codes = math.add_residual(self._key_codes, codes)
+        latents: NDArray[np.float32] = math.dequantize(codes, self._scales, spec.max_code)
+        return latents

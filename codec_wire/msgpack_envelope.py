@@ -34,13 +34,12 @@ def encode_frame(frame: LatentFrame) -> bytes:
     This function assembles the map itself, so that `data` is copied only once. msgpack.packb would copy `data` three
     times.
     """
-    reason = frame.finish_reason
+    data, reason = frame.data, frame.finish_reason
     return b"".join(
         (
             _FOUR_PAIRS if reason is None else _FIVE_PAIRS,
-            _DATA_KEY,
-            _bin_header(len(frame.data)),
-            frame.data,
+            _bin_header(len(data)),
+            data,
             _SEQ_KEY,
             _uint(frame.seq),
             _FLAGS[frame.keyframe, frame.done],
@@ -49,9 +48,9 @@ def encode_frame(frame: LatentFrame) -> bytes:
     )
 
 
-_FOUR_PAIRS = b"\x84"
-_FIVE_PAIRS = b"\x85"
-_DATA_KEY: bytes = msgpack.packb("data")
+_FOUR_PAIRS: bytes = b"\x84" + msgpack.packb("data")
+"""Head of a map with four pairs, and the key of the first pair."""
+_FIVE_PAIRS: bytes = b"\x85" + msgpack.packb("data")
 _SEQ_KEY: bytes = msgpack.packb("seq")
 _FLAGS: dict[tuple[bool, bool], bytes] = {
     (keyframe, done): msgpack.packb({"keyframe": keyframe, "done": done})[1:]
@@ -76,7 +75,7 @@ def _bin_header(size: int) -> bytes:
 def _uint(number: int) -> bytes:
     """Return `number` as a msgpack integer in the shortest form. `number` must be below 2^32."""
     if number < 2**7:
-        return bytes((number,))
+        return number.to_bytes()
     # msgpack.packb would allocate a buffer of 256 KiB.
     if number < 2**8:
         return struct.pack(">BB", 0xCC, number)

@@ -9,6 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.errors import MalformedMessage
+from codec_wire.pipelines.numpy_math import Values, all_finite
+
+
+def finite_values(data: bytes, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values | None:
+    """Return the values in `data` as a read-only array of the dtype `dtype`, or None if a value is NaN or Inf.
+
+    This function is the inverse of the function `raw_bytes`.
+    """
+    values: Values = np.frombuffer(data, dtype)  # type: ignore[assignment]
+    return values if all_finite(values) else None
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
@@ -29,13 +39,24 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
         nibbles[:, 0] = (packed << 4).view(np.int8) >> 4
         nibbles[:, 1] = packed.view(np.int8) >> 4
         codes = nibbles.reshape(-1)
-        if count % 2 and codes[-1] != 0:
-            raise MalformedMessage("the unused high nibble of the last byte of the frame data must be 0")
+        if count % 2:
+            check_padding(codes.item(-1))
         codes = codes[:count]
         forbidden = -8
     if count and codes.item(codes.argmin()) == forbidden:  # argmin() is faster than min()
-        raise MalformedMessage(f"quantized values must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
+        raise invalid_code(forbidden)
     return codes.reshape(channels, per_channel)
+
+
+def check_padding(nibble: int) -> None:
+    """Raise MalformedMessage if `nibble`, the padding after an odd number of 4-bit codes, is not 0."""
+    if nibble != 0:
+        raise MalformedMessage("the unused high nibble of the last byte of the frame data must be 0")
+
+
+def invalid_code(code: int) -> MalformedMessage:
+    """Return the error for the code -Q - 1, which is outside [-Q, Q]."""
+    return MalformedMessage(f"quantized values must be from {code + 1} to {-code - 1}, got {code}")
 
 
 class KeyCodes(NamedTuple):

@@ -11,6 +11,7 @@ bytes.
 """
 
 import sys
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 
 from codec_wire.errors import InvalidLatents
 from codec_wire.pipelines.multipliers import SMALLEST_SCALE_BITS, multipliers
+
+NOT_FINITE = "the latents contain NaN or Inf"
+NO_FINITE_SCALE = "the latents contain NaN, Inf or values that are too large for an fp16 scale"
 
 Values = NDArray[np.float16] | NDArray[np.float32]
 
@@ -36,18 +40,17 @@ The factor is 2^(15 - 127), because the exponent bias is 15 in fp16 and 127 in f
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
-    """Return `latent` as an array [channels, n] with the dtype `dtype`.
-
-    `latent` has the shape [channels, ...] and any float dtype.
+    """Return `latent`, which has any float dtype, as a C-contiguous and aligned array with the dtype `dtype`.
 
     A value that is too large for `dtype` becomes infinite, as in the reference encoder. The functions channel_scales
     and require_finite raise InvalidLatents for infinite values.
     """
     converted: Any = latent
-    if latent.dtype != dtype or not latent.flags.c_contiguous:
+    flags = latent.flags
+    if latent.dtype != dtype or not (flags.c_contiguous and flags.aligned):
         with np.errstate(over="ignore"):
-            converted = np.ascontiguousarray(latent, dtype=dtype)
-    values: Values = converted.reshape(latent.shape[0], -1)
+            converted = np.array(latent, dtype=dtype, order="C")
+    values: Values = converted
     return values
 
 
@@ -68,14 +71,20 @@ def channel_scales(values: Values) -> NDArray[np.float16]:
             scales = np.abs(values).max(axis=1).astype(np.float16)
         finite = bool(np.isfinite(scales).all())
     if not finite:
-        raise InvalidLatents("the latents contain NaN, Inf or values that are too large for an fp16 scale")
+        raise InvalidLatents(NO_FINITE_SCALE)
     return scales
+
+
+def raw_bytes(values: Values) -> bytes:
+    """Return finite values as little-endian bytes in C order. Raises InvalidLatents if `values` contains NaN or Inf."""
+    require_finite(values)
+    return to_bytes(values)
 
 
 def require_finite(values: Values) -> None:
     """Raise InvalidLatents if `values` contains NaN or Inf."""
     if not all_finite(values):
-        raise InvalidLatents("the latents contain NaN or Inf")
+        raise InvalidLatents(NOT_FINITE)
 
 
 def all_finite(values: Values) -> bool:
@@ -124,6 +133,19 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
         return Scaling(scales, None)
     column = multipliers(max_code).take(scales.view(np.uint16))
     return Scaling(scales, column[:, np.newaxis] if min(column.tolist()) > 0 else None)
+
+
+def static_scaling(scales: NDArray[np.float16], values: Values, max_code: int) -> Scaling:
+    """Return static scales in the form that the function `quantize` needs for frames like `values`.
+
+    The result is cached, because streams with equal scales and frame shapes can share the result.
+    """
+    return _shared_scaling(scales.tobytes(), values.shape, values.dtype, max_code)
+
+
+@lru_cache(maxsize=8)
+def _shared_scaling(data: bytes, _shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> Scaling:
+    return scaling(np.frombuffer(data, "<f2"), dtype, max_code)
 
 
 def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:

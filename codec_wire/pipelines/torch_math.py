@@ -19,11 +19,8 @@ _TORCH = {np.dtype("<f2"): torch.float16, np.dtype("<f4"): torch.float32}
 
 
 def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Tensor:
-    """Return `latent` as a tensor [channels, n] with the dtype `dtype`.
-
-    `latent` has the shape [channels, ...] and any float dtype.
-    """
-    return to_dtype(latent, dtype).contiguous().reshape(latent.shape[0], -1)
+    """Return `latent`, which has any float dtype, as a contiguous tensor with the dtype `dtype`."""
+    return to_dtype(latent, dtype).contiguous()
 
 
 def to_dtype(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Tensor:
@@ -44,6 +41,12 @@ def channel_scales(values: Tensor) -> Tensor:
     return scales
 
 
+def raw_bytes(values: Tensor) -> bytes:
+    """Return finite values as little-endian bytes in C order. Raises InvalidLatents if `values` contains NaN or Inf."""
+    require_finite(values)
+    return to_bytes(values)
+
+
 def require_finite(values: Tensor) -> None:
     """Raise InvalidLatents if `values` contains NaN or Inf."""
     if not bool(torch.isfinite(values).all()):
@@ -59,6 +62,11 @@ def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
+
+
+def static_scaling(scales: NDArray[np.float16], values: Tensor, max_code: int) -> Tensor:
+    """Return static scales in the form that the function `quantize` needs, on the device of `values`."""
+    return scaling(torch.from_numpy(scales.copy()).to(values.device), scales.dtype, max_code)
 
 
 def quantize(values: Tensor, scaling: Tensor, max_code: int, *, saturate: bool) -> Tensor:
@@ -96,11 +104,6 @@ def to_bytes(values: Tensor) -> bytes:
     """Return values or scales as little-endian bytes in C order."""
     array = to_host(values)
     return (array if sys.byteorder == "little" else array.byteswap()).tobytes()
-
-
-def scales_to_device(device: torch.device, scales: NDArray[np.float16]) -> Tensor:
-    """Return static scales as a float16 tensor on `device`."""
-    return torch.from_numpy(scales.copy()).to(device)
 
 
 def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:

@@ -1,5 +1,6 @@
 """LatentDecoder: inverse of the encoder, and errors for frames that are not valid."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 from codec_wire.decoder import LatentDecoder
 from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
 from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader, parse_scales
-from codec_wire.pipelines import Scales, inverse, numpy_math
+from codec_wire.pipelines import Scales, numpy_math
+from codec_wire.pipelines.host import HOST
+from tests.support.arithmetic import ARITHMETICS, arithmetic
 from tests.support.strategies import Stream, encoded, streams
+
+
+@pytest.fixture(scope="module", params=ARITHMETICS, autouse=True)
+def every_arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run every test with NumPy and with compiled loops."""
+    with arithmetic(request.param):
+        yield
 
 
 @pytest.mark.slow
@@ -28,7 +38,7 @@ def test_decoding_inverts_encoding(stream: Stream) -> None:
     for latent, keyframe, frame in zip(stream[1], stream[2], frames, strict=True):
         decoded = decoder.decode(frame)
         assert decoded.shape == header.shape
-        values = numpy_math.cast(latent, header.dtype.numpy)
+        values = numpy_math.cast(latent, header.dtype.numpy).reshape(channels, -1)
         if spec.bits is None:
             np.testing.assert_array_equal(decoded, values.reshape(header.shape))
             continue
@@ -187,9 +197,10 @@ def test_invalid_frame_raises_malformed_message(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("max_code", [127, 7])
 def test_residuals_of_all_pairs_of_codes_are_clipped(max_code: int) -> None:
+    encoding, decoding = HOST.encoding, HOST.decoding
     key, other = np.meshgrid(*[np.arange(-max_code, max_code + 1)] * 2)
     keys, codes = key.astype(np.int8), other.astype(np.int8)
-    residual = numpy_math.residual(codes, numpy_math.key_codes(keys, max_code))
-    np.testing.assert_array_equal(residual, np.clip(other - key, -max_code, max_code))
-    total = inverse.add_residual(inverse.key_codes(keys, max_code), codes)
+    residual = encoding.residual(codes, encoding.key_codes(keys, max_code))
+    np.testing.assert_array_equal(residual.reshape(key.shape), np.clip(other - key, -max_code, max_code))
+    total = decoding.add_residual(decoding.key_codes(keys, max_code), codes)
     np.testing.assert_array_equal(total, np.clip(key + other, -max_code, max_code))

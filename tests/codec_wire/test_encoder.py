@@ -18,8 +18,16 @@ from codec_wire.errors import InvalidLatents
 from codec_wire.latents import LatentDtype, LatentStreamHeader
 from codec_wire.pipelines import PIPELINES, numpy_math, torch_math
 from codec_wire.pipelines.multipliers import SMALLEST_SCALE_BITS, multipliers
+from tests.support.arithmetic import ARITHMETICS, arithmetic
 from tests.support.oracle import reference_messages
 from tests.support.strategies import Stream, streams
+
+
+@pytest.fixture(scope="module", params=ARITHMETICS, autouse=True)
+def every_arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run every test with NumPy and with compiled loops."""
+    with arithmetic(request.param):
+        yield
 
 
 def encoded_messages(stream: Stream, wire_format: WireFormat, *, with_torch: bool) -> list[bytes]:
@@ -36,7 +44,7 @@ def encoded_messages(stream: Stream, wire_format: WireFormat, *, with_torch: boo
 @contextmanager
 def arithmetic_of_other_devices() -> Iterator[None]:
     """Encode tensors on the CPU with torch, as those on other devices."""
-    cast = lambda latent, dtype: (torch_math, torch_math.cast(latent, dtype))  # noqa: E731
+    cast = lambda latent, dtype, _host_math: (torch_math, torch_math.cast(latent, dtype))  # noqa: E731
     with mock.patch.object(encoder, "_cast", cast):
         yield
 
@@ -166,11 +174,16 @@ def test_bfloat16_tensor_is_cast_to_the_dtype_of_the_header() -> None:
     assert frame.data == tensor.to(torch.float16).numpy().tobytes()
 
 
-def test_bytes_do_not_depend_on_memory_layout_or_byte_order() -> None:
+@pytest.mark.parametrize("pipeline", ["raw", "int4", "int8-adaptive"])
+def test_bytes_do_not_depend_on_memory_layout_or_byte_order(pipeline: str) -> None:
     latent = np.random.default_rng(1).standard_normal((4, 6, 5)).astype(np.float16)
-    header = LatentStreamHeader("a/b", (4, 6, 5), LatentDtype.FP16, "int8-adaptive")
+    scales = np.full(4, 3, "<f2").tobytes() if pipeline == "int4" else None
+    header = LatentStreamHeader("a/b", (4, 6, 5), LatentDtype.FP16, pipeline, scales)
     expected = LatentEncoder(header).encode(latent, keyframe=True, last=True)
-    for same in (np.asfortranarray(latent), latent.astype(">f2"), latent.astype(np.float64), latent[::-1][::-1]):
+    unaligned = np.frombuffer(b"-" + latent.tobytes(), "<f2", offset=1).reshape(latent.shape)
+    read_only = np.frombuffer(latent.tobytes(), "<f2").reshape(latent.shape)
+    copies = [np.asfortranarray(latent), latent.astype(">f2"), latent.astype(np.float64), latent[::-1][::-1]]
+    for same in (*copies, unaligned, read_only):
         assert LatentEncoder(header).encode(same, keyframe=True, last=True) == expected
 
 

@@ -54,4 +54,5 @@ Data
     chart_values        values of the Helm chart
     chart_objects       the objects that the chart renders with them
     oracle              the published reference encoder
+    arithmetic          encoding and decoding with NumPy or with compiled loops
 """

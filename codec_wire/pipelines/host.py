@@ -1,0 +1,37 @@
+"""Selection of the arithmetic for arrays in host memory: NumPy, or loops that are compiled with Numba."""
+
+from types import ModuleType
+
+from codec_wire.pipelines import inverse, numpy_math
+
+
+class Host:
+    """Modules with the arithmetic for arrays in host memory.
+
+    `encoding` has the functions of the module numpy_math, for fp16 values. `decoding` has the functions of the module
+    inverse; its function finite_values is for fp16 values.
+    """
+
+    encoding: ModuleType = numpy_math
+    decoding: ModuleType = inverse
+
+
+HOST = Host()
+"""The arithmetic of this process."""
+
+
+def use_compiled_math() -> bool:
+    """Encode and decode with compiled loops in this process from now on, if the extra `kernel` is installed.
+
+    Return whether compiled loops are used. LatentEncoder and LatentDecoder objects that exist already continue to use
+    NumPy. The first call takes about half a second, or several seconds if Numba's cache is empty. The server calls this
+    function when it loads a model. A client that decodes only a few frames is faster without it.
+    """
+    try:
+        from codec_wire.pipelines import compiled_math  # noqa: PLC0415 - imports Numba, which is optional
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        return False
+    HOST.encoding = HOST.decoding = compiled_math
+    return True
