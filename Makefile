@@ -27,13 +27,13 @@ run: $(READY) ## Serve the embedded model on 127.0.0.1: HTTP 8080, gRPC 50051
 	$(BIN)/codec-diffusers serve --models-dir $(MODELS)
 
 test: $(READY) ## Run all tests (JOBS=4 for four processes)
-	$(PYTEST) -n $(JOBS) --dist loadgroup
+	$(PYTEST) -n $(JOBS)
 
 test-fast: $(READY) ## Run the tests that are not marked slow
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not slow"
+	$(PYTEST) -n $(JOBS) -m "not slow"
 
 test-random: $(READY) ## Run all tests in random order
-	$(PYTEST) -n $(JOBS) --dist loadgroup -p randomly
+	$(PYTEST) -n $(JOBS) -p randomly
 
 test-lowest: $(READY) ## Run the fast tests with the lowest allowed versions
 	$(BIN)/python -m scripts.lowest_versions

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,7 @@ from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
+from tests.support.parallel import new_scheduler, sort_tests
 from tests.support.pipeline_pixels import bundle_with_dtype
 from tests.support.processes import Addresses, start_server
 from tests.support.serving import Servers, run_servers
@@ -28,6 +30,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests check results, not durations: no time limit for a single Hypothesis example.
 settings.register_profile("no-deadline", deadline=None, derandomize=False)
 settings.load_profile("no-deadline")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run the tests of a module in the same process, so that the fixtures of the module are set up only once."""
+    return new_scheduler(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start long groups of tests first if the tests run in several processes."""
+    if hasattr(config, "workerinput"):
+        sort_tests(items)
 
 
 @pytest.fixture(scope="session")

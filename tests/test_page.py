@@ -31,7 +31,7 @@ from tests.support.page import (
 )
 from tests.support.processes import Addresses, start_server
 
-pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.xdist_group("page")]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 GENERATIONS = "/v1/images/generations"
 IMAGE_PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")

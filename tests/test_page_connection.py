@@ -31,7 +31,7 @@ from tests.support.processes import start_process, start_server
 from tests.support.relay import run_relay
 from tests.support.serving import http_address
 
-pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.xdist_group("page")]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 KEY = "key-of-alice"
 

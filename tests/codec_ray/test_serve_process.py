@@ -14,7 +14,7 @@ from tests.support.process_tree import addresses_of, descendants, wait_until_end
 from tests.support.processes import Addresses, Process, start_process
 from tests.support.tiny_sd import save_model_and_map
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 RAY = ["serve", "--engine", "ray", "--port", "0", "--grpc-port", "0", "--threads", "1", "--device", "cpu"]
 FIELDS: dict[str, Any] = {"size": (64, 64), "steps": 2, "seed": 3, "pipeline": "int8"}

@@ -15,7 +15,7 @@ from tests.support.held_model import HeldFiles
 from tests.support.processes import start_process
 from tests.support.service_calls import generate
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 
 async def test_server_that_stops_leaves_the_applications_on_the_cluster(

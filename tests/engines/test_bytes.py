@@ -25,7 +25,7 @@ from core.tensor_coding import TensorDecodeRequest, decode_tensor
 from core.tensor_vae import PixelLayout, TensorData, TensorScaling
 from tests.support.service_calls import generate, generate_events, request_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 VIDEO: dict[str, Any] = {"modality": Modality.VIDEO, "frames": 9, "fps": 8, "keyframe_interval": 4}
 

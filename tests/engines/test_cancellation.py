@@ -20,7 +20,7 @@ from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.service_calls import generate
 from tests.support.serving import Servers, run_http_gateway, run_servers_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 BODY = LATENTS | {"steps": 30}
 STEPS = BODY["steps"]

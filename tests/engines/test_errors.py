@@ -10,7 +10,7 @@ from core.service import LatentService
 from tests.support.held_model import HeldFiles
 from tests.support.service_calls import generate
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(

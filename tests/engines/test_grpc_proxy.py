@@ -16,7 +16,7 @@ from tests.support.grpc_requests import SIZE, request
 from tests.support.held_model import HELD_STEP, HeldFiles
 from tests.support.serving import run_servers_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 METADATA = (("application", "scenes"), (REQUEST_ID_KEY, "a1"))
 FIELDS: dict[str, Any] = {"steps": 3, "seed": 42, "pipeline": "int8"}

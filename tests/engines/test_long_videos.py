@@ -23,7 +23,7 @@ from tests.support.held_model import wait_until
 from tests.support.noise_model import LOADER, MODEL
 from tests.support.service_calls import generate, request_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 NAME = "long"
 FRAMES, SIZE = 200, (2048, 2048)

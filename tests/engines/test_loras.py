@@ -12,7 +12,7 @@ from core.service import LatentService
 from core.settings import Settings
 from tests.support.service_calls import generate
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 INK = [{"name": "ink", "scale": 0.5}]
 

@@ -17,7 +17,7 @@ from tests.support.failing_model import LOADER
 from tests.support.held_model import HeldFiles, wait_until
 from tests.support.service_calls import Stream, generate
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 SCENES, TINY = "scenes", "tiny"
 HANG_S = 240

@@ -9,7 +9,7 @@ from core.service import LatentService
 from tests.support.held_model import HeldFiles
 from tests.support.service_calls import generate, request_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 
 async def test_all_replicas_return_the_same_bytes(ray_service: LatentService, ray_files: HeldFiles) -> None:

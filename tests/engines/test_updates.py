@@ -21,7 +21,7 @@ from core.settings import Settings
 from tests.support.noise_model import LOADER, MODEL
 from tests.support.service_calls import generate, request_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
+pytestmark = pytest.mark.slow
 
 UPDATED = "updated"
 FIELDS: dict[str, Any] = {"model": MODEL.name, "modality": Modality.VIDEO, "frames": 2, "fps": 8}

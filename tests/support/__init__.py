@@ -42,6 +42,7 @@ Requests and results
     logged_errors       the errors that were logged
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
+    parallel            distribution of the tests to several processes
     pod_security        the restricted Pod Security Standard of Kubernetes
     pipeline_pixels     one request for a tiny pipeline, called directly and through a client
 
