@@ -9,18 +9,15 @@ from codec_grpc.messages import request_from_message
 from codec_grpc.receptions import end_reception
 from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import MAP_HASH_KEY, MODE_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MODE_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY, serialized_frame
 from codec_wire.http import header_value
 from codec_wire.latents import FinishReason
-from codec_wire.protobuf_envelope import encode_frame_field, frame_to_message, header_to_message
+from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from core.engine import Job
 from core.response_parameters import response_parameters
 from core.service import LatentService
 
 MessageT = TypeVar("MessageT")
-
-_FRAME_TAG = bytes([pb.GenerateResponse.FRAME_FIELD_NUMBER << 3 | 2])
-"""Tag of the field `frame` of GenerateResponse, which is length-delimited."""
 
 
 async def generate(
@@ -57,12 +54,9 @@ async def generate(
 
 
 def serialized_response(event: StreamEvent) -> bytes:
-    """Return the serialized response message for `event`.
-
-    The data of a frame are copied only once. A protobuf object would copy them three times.
-    """
+    """Return the serialized response message for `event`."""
     if isinstance(event, Frame):
-        return encode_frame_field(_FRAME_TAG, event.frame)
+        return serialized_frame(event.frame)
     return response_message(event).SerializeToString()
 
 

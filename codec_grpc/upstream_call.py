@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc.aio
@@ -22,16 +22,17 @@ def timeout_of(job: Job) -> float | None:
     return None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
 
 
-@asynccontextmanager
-async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[None, None]:
-    """Cancel `call` when `job` is cancelled or the `with` block ends, and convert errors of the call to CodecErrors.
-
-    If the hash of the server's latent-space map is not `map_hash`, raises NotReady before the `with` block is entered.
-    """
+@contextmanager
+def upstream_call(call: Any, job: Job) -> Iterator[None]:
+    """Cancel `call` when `job` is cancelled or the `with` block ends, and convert errors of the call to CodecErrors."""
     loop = asyncio.get_running_loop()
-    job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))
+
+    def cancel() -> None:
+        if not call.done():  # a job is also cancelled when it ends, and waking the event loop takes time
+            loop.call_soon_threadsafe(call.cancel)
+
+    job.on_cancel(cancel)
     try:
-        await _require_same_map(call, map_hash)
         yield
     except grpc.aio.AioRpcError as error:
         reported = from_rpc_error(error)
@@ -55,8 +56,13 @@ async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[No
         call.cancel()
 
 
-async def _require_same_map(call: Any, map_hash: str) -> None:
-    metadata = await call.initial_metadata()
-    served = dict(metadata or ()).get(MAP_HASH_KEY)
+async def require_same_map(call: Any, map_hash: str) -> None:
+    """Check that the latent-space map of the server of `call` has the hash `map_hash`.
+
+    Call this function after the first message of `call`: the metadata have then been received.
+
+    Raises NotReady if the server has another map.
+    """
+    served = (await call.initial_metadata()).get(MAP_HASH_KEY)
     if served is not None and served != map_hash:
         raise NotReady("the upstream server was restarted with another latent-space map", RETRY_AFTER_S)

@@ -6,15 +6,17 @@ A call that fails before its first response is repeated on another server.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
-from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_grpc.upstream_call import require_same_map, timeout_of, upstream_call
 from codec_grpc.upstream_metrics import UpstreamMetrics
 from codec_wire.errors import NotReady, Overloaded
+from codec_wire.events import StreamEvent
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import BATCH_SIZE_KEY, REQUEST_ID_KEY
+from codec_wire.grpc import BATCH_SIZE_KEY, REQUEST_ID_KEY, event_from_bytes
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.engine import Job
 from core.lifecycle import RETRY_AFTER_S
@@ -23,6 +25,9 @@ from core.request_record import find_current_record
 if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
+ResultT = TypeVar("ResultT")
+
+_GENERATE_PATH = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/Generate"
 _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Maximum delays in seconds before the first and each further repetition of a call whose server was not ready.
 
@@ -43,6 +48,8 @@ class UpstreamCalls:
         self._metrics = metrics
         self._api_key = api_key
         self._stub: LatentServiceAsyncStub | None = None
+        self._generate: Any = None
+        """The method Generate, whose response messages are not parsed."""
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
@@ -51,8 +58,16 @@ class UpstreamCalls:
         `servers` is the number of upstream servers to which `channel` connects.
         """
         self._stub, self._servers = LatentServiceStub(channel), servers
+        self._generate = channel.unary_stream(_GENERATE_PATH, pb.GenerateRequest.SerializeToString)
 
-    async def messages(
+    def generate(self, request: pb.GenerateRequest, job: Job, map_hash: str) -> AsyncGenerator[StreamEvent, None]:
+        """Yield the events of the method Generate. See `messages`.
+
+        The messages are not parsed by the protobuf library, which would copy the data of a frame twice.
+        """
+        return self._results("Generate", lambda: request, job, map_hash, event_from_bytes)
+
+    def messages(
         self, method: str, make_request: Callable[[], Any], job: Job, map_hash: str
     ) -> AsyncGenerator[Any, None]:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
@@ -62,15 +77,30 @@ class UpstreamCalls:
         of the call is overloaded, disconnected or not ready. Raises a CodecError if the last call fails. If the last
         server asked for a retry delay, the raised error contains this delay.
         """
+        return self._results(method, make_request, job, map_hash, lambda message: message)
+
+    async def _results(
+        self,
+        method: str,
+        make_request: Callable[[], Any],
+        job: Job,
+        map_hash: str,
+        convert: Callable[[Any], ResultT | None],
+    ) -> AsyncGenerator[ResultT, None]:
+        """Yield the results of `convert` for the response messages of `method`, except None. See `messages`."""
         repetitions = _Repetitions(self._servers)
         while True:
             has_response = False
             call = self._start(method, make_request(), job)
             try:
-                async with upstream_call(call, job, map_hash):
+                with upstream_call(call, job):
                     async for message in call:
-                        has_response = True
-                        yield message
+                        if not has_response:
+                            await require_same_map(call, map_hash)
+                            has_response = True
+                        result = convert(message)
+                        if result is not None:
+                            yield result
                     job.record.batch_size = await _batch_size(call)
             except (NotReady, Overloaded) as error:
                 delay_s = None if has_response or job.reason is not None else repetitions.delay_s(error)
@@ -97,12 +127,13 @@ class UpstreamCalls:
             metadata.append((REQUEST_ID_KEY, record.request_id))
             if record.traceparent is not None:
                 metadata.append((TRACEPARENT_HEADER, record.traceparent))
-        return getattr(self._stub, method)(request, metadata=metadata, timeout=timeout_of(job))
+        start = self._generate if method == "Generate" else getattr(self._stub, method)
+        return start(request, metadata=metadata, timeout=timeout_of(job))
 
 
 async def _batch_size(call: Any) -> int:
     """Return the number of generations that the server sampled together in `call`, or 0 if unknown."""
-    size = dict(await call.trailing_metadata() or ()).get(BATCH_SIZE_KEY, "")
+    size = (await call.trailing_metadata()).get(BATCH_SIZE_KEY, "")
     return int(size) if isinstance(size, str) and size.isdecimal() else 0
 
 

@@ -5,6 +5,7 @@ details to errors.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -22,8 +23,13 @@ from codec_wire.http import (
     REQUEST_ID_HEADER,
     SEED_HEADER,
 )
-from codec_wire.latents import FinishReason, Modality
-from codec_wire.protobuf_envelope import frame_from_message, header_from_message
+from codec_wire.latents import FinishReason, LatentFrame, Modality
+from codec_wire.protobuf_envelope import (
+    encode_frame_field,
+    frame_from_message,
+    header_from_message,
+    parse_frame_field,
+)
 from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
@@ -84,6 +90,49 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
+_FRAME_TAG = bytes([pb.GenerateResponse.FRAME_FIELD_NUMBER << 3 | 2])
+"""Tag of the field `frame` of GenerateResponse, which is length-delimited."""
+
+
+def serialized_frame(frame: LatentFrame) -> bytes:
+    """Return the serialized GenerateResponse with `frame`.
+
+    The data of the frame are copied only once. A protobuf object would copy them three times.
+    """
+    return encode_frame_field(_FRAME_TAG, frame)
+
+
+def event_from_bytes(message: bytes) -> StreamEvent | None:
+    """Return the event in a serialized GenerateResponse. See event_from_message.
+
+    The data of a frame are copied only once. The protobuf library would copy them twice.
+
+    Raises DecodeError if `message` is not a GenerateResponse. Also raises the errors of `event_from_message`.
+    """
+    frame = parse_frame_field(_FRAME_TAG, message)
+    if frame is not None:
+        return _frame_event(frame)
+    if len(message) <= _MAX_CACHED_BYTES:
+        return _small_event_from_bytes(message)
+    return event_from_message(pb.GenerateResponse.FromString(message))
+
+
+_MAX_CACHED_BYTES = 1024
+
+
+@lru_cache(maxsize=256)
+def _small_event_from_bytes(message: bytes) -> StreamEvent | None:
+    """Return the event in a serialized GenerateResponse.
+
+    Results are cached, because streams with the same shape and encoding pipeline usually have equal headers.
+    """
+    return event_from_message(pb.GenerateResponse.FromString(message))
+
+
+def _frame_event(frame: LatentFrame) -> Frame | None:
+    return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)
+
+
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
     """Return the event in a response message, or None for an error frame or an event of an unknown kind.
 
@@ -103,8 +152,7 @@ def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
         return Preview(preview.step, preview.total_steps, frame_from_message(preview.frame))
     if kind != "frame":
         return None  # sent by a newer server
-    frame = frame_from_message(message.frame)
-    return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)
+    return _frame_event(frame_from_message(message.frame))
 
 
 def error_from_status(

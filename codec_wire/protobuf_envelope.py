@@ -12,7 +12,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from codec_wire.errors import MalformedMessage
 from codec_wire.fields import parse_dtype, parse_finish_reason
 from codec_wire.generated.codec.latents.v1 import stream_pb2
-from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader
+from codec_wire.latents import MAX_UINT32, FinishReason, LatentFrame, LatentStreamHeader
 
 LENGTH_PREFIX = struct.Struct(">I")
 
@@ -66,6 +66,43 @@ def encode_frame_field(tag: bytes, frame: LatentFrame) -> bytes:
     return b"".join((tag, _varint(size), *parts))
 
 
+def parse_frame_field(tag: bytes, message: bytes) -> LatentFrame | None:
+    """Return the frame in a message that `encode_frame_field` has serialized with the same tag, otherwise None.
+
+    If the function returns None, the caller must parse the message with the protobuf library, which also accepts other
+    serialized forms of the same message. This function copies `data` only once, and the protobuf library copies `data`
+    twice.
+    """
+    if not message.startswith(tag):
+        return None
+    size, start = _read_varint(message, len(tag))
+    if size != len(message) - start or not message.startswith(_DATA_TAG, start):
+        return None
+    size, start = _read_varint(message, start + len(_DATA_TAG))
+    end = start + size
+    if not message.startswith(_SEQ_TAG, end):
+        return None
+    seq, flags_start = _read_varint(message, end + len(_SEQ_TAG))
+    flags = _PARSED_FLAGS.get(message[flags_start:])
+    if flags is None or seq > MAX_UINT32:
+        return None
+    keyframe, done, reason = flags
+    return LatentFrame(message[start:end], seq, keyframe, done, reason)
+
+
+def _read_varint(message: bytes, start: int) -> tuple[int, int]:
+    """Return the varint at the index `start` of `message`, and the index of the next byte.
+
+    If the varint is incomplete or has more than 32 bits, the returned number is larger than any message.
+    """
+    number = 0
+    for index, byte in enumerate(message[start : start + 5]):
+        number |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return number, start + index + 1
+    return 2**35, start
+
+
 def _frame_parts(frame: LatentFrame) -> tuple[int, tuple[bytes, bytes, bytes]]:
     """Return the size of the serialized frame in bytes, and the serialized frame in parts.
 
@@ -92,6 +129,13 @@ _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: stream_pb2.LatentFrame(finish_reason=reason).SerializeToString() for reason in FinishReason
 }
 """The encoded field 5 (`finish_reason`), for each finish reason."""
+_PARSED_FLAGS: dict[bytes, tuple[bool, bool, FinishReason | None]] = {
+    flags + end: (keyframe, done, reason)
+    for (keyframe, done), flags in _FLAGS.items()
+    for reason, end in ((None, b""), *_FINISH_REASONS.items())
+    if done or reason is None
+}
+"""The values of the fields 3 to 5, keyed by the encoded fields."""
 
 
 def _varint(number: int) -> bytes:

@@ -8,7 +8,7 @@ import typer
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream
 from codec_server.configured_http import start_configured_http, start_configured_metrics
-from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
+from codec_server.runner import drain, ignore_loaded_objects, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
@@ -46,6 +46,7 @@ async def run_gateway(settings: Settings) -> None:
     metrics = await start_configured_metrics(settings, service)
     typer.echo(f"  upstream {', '.join(servers)}")
     warn_about_access(settings)
+    ignore_loaded_objects()
     # Active generations use the connection until the drain has finished.
     async with Upstream(service, servers, credentials, settings.upstream_api_key) as upstream:
         try:
