@@ -2,7 +2,8 @@
 
 The motion adapter does not receive the text. It can follow the words of a prompt only if the UNet passes them on in its
 features, which a UNet trained on still images does not do. Therefore this stage trains the text encoder, the UNet and
-the adapter together on still images and clips. It starts from the published weights.
+the adapter together on still images and clips. It starts from the published weights. At first, it uses only still
+images, most of them with words for a motion, until the UNet passes these words on (module `motion_words`).
 """
 
 from pathlib import Path
@@ -11,33 +12,25 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from diffusers import AutoencoderKL, DDPMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers import DDPMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from training.checkpoint import DEFAULT_FOLDER
-from training.clips import FRAMES, clip_latents
-from training.denoiser import (
-    CHANNELS,
-    EMPTY_CAPTION_SHARE,
-    NOISE,
-    Denoiser,
-    draw_captions,
-    stratified_timesteps,
-)
-from training.latents import scene_latents
+from training.clips import FRAMES
+from training.denoiser import CHANNELS, NOISE, Denoiser, stratified_timesteps
+from training.joint_batches import Batch, Batches
 from training.motion import FRAMES_PER_STEP, TRAINED_NAME, frame_positions, new_adapter
+from training.motion_words import WEIGHT, MotionWords
 from training.published import load_published_adapter, load_published_denoiser
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
-from training.scenes.clip_captions import clip_caption
-from training.scenes.labels import sample_moving_scene, sample_varied_scene
 from training.tokenizer import build_tokenizer, save_tokenizer
 from training.trainer import Trainer, load_averaged_weights
 
-STILL_BATCHES = {16: 32, 32: 12, 64: 3}  # images per step for each latent height and width
-CLIP_BATCHES = {16: 4, 32: 1}  # clips per step
-PEAK_LEARNING_RATE, WARMUP = 5e-4, 100
+PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
+WORDS_STEPS = 600  # number of steps with still images only, which teach the words for motions
+MOTION_CAPTION_SHARE = 0.4  # share of still images whose captions have words for a motion; before WORDS_STEPS, 0.9
 LARGE_INTERVAL = 16  # number of steps from one step with 64x64 latents to the next
 
 
@@ -49,6 +42,9 @@ class VideoDenoiser(Denoiser):
         super().__init__(tokenizer, channels)
         self.video_unet = UNetMotionModel.from_unet2d(self.unet, new_adapter(channels))
         share_weights(self.unet, self.video_unet)
+        self.motion_words = MotionWords(self.unet)
+        self.motion_words.watch(self.unet)
+        self.motion_words.watch(self.video_unet)
 
     def denoise_clips(
         self,
@@ -134,56 +130,34 @@ def frames_of_step(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[
     return rng.integers(FRAMES - FRAMES_PER_STEP + 1) + np.arange(FRAMES_PER_STEP)
 
 
-class Batches:
-    """Random batches of the latents of scenes and of clips in `folder`."""
-
-    def __init__(self, folder: Path, scenes: int, clips: int) -> None:
-        """Use `scenes` still scenes and `clips` moving scenes, encoding them when they are first used."""
-        self._folder, self._clips = folder, clips
-        self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
-        self._counts = {16: scenes, 32: scenes, 64: scenes // 8}
-        self._scenes: dict[int, torch.Tensor] = {}
-
-    def images(self, rng: np.random.Generator, side: int) -> tuple[torch.Tensor, list[str]]:
-        """Return latents of random scenes, float16 [B, 4, side, side], and their captions."""
-        if side not in self._scenes:
-            self._scenes[side] = scene_latents(self._folder, self._vae, self._counts[side], side, varied=True)
-        chosen = rng.integers(self._counts[side], size=STILL_BATCHES[side])
-        scenes = [sample_varied_scene(int(seed)) for seed in chosen]
-        return self._scenes[side][torch.from_numpy(chosen)], draw_captions(rng, scenes)
-
-    def clips(self, rng: np.random.Generator, side: int) -> tuple[torch.Tensor, list[str]]:
-        """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions."""
-        scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
-        captions = ["" if rng.random() < EMPTY_CAPTION_SHARE else clip_caption(scene, rng) for scene in scenes]
-        return torch.stack([clip_latents(self._folder, self._vae, scene, side) for scene in scenes]), captions
-
-
 def image_loss(
-    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, latents: torch.Tensor, captions: list[str]
-) -> torch.Tensor:
-    """Return the loss of a batch of latents [B, 4, h, w] with random noise."""
+    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses of the latents and of the motion words for still images with random noise."""
     device = model.unet.device
-    clean = latents.to(device).float()
+    clean = batch.latents.to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
     timesteps = stratified_timesteps(rng, len(clean)).to(device)
     with mixed_precision(device):
-        predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, captions)
-    return functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+        predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, batch.captions)
+    loss = functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+    return loss, model.motion_words.loss(batch.motions)
 
 
 def clip_loss(
-    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, latents: torch.Tensor, captions: list[str]
-) -> torch.Tensor:
-    """Return the loss of some frames of a batch of clips [B, FRAMES, 4, h, w] with random noise."""
+    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses of the latents and of the motion words for some frames of clips with random noise."""
     device = model.unet.device
     positions = frames_of_step(rng)
-    clean = latents[:, torch.from_numpy(positions)].to(device).float()
+    clean = batch.latents[:, torch.from_numpy(positions)].to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
     timesteps = clip_timesteps(rng, len(clean)).to(device)
+    noisy = scheduler.add_noise(clean, noise, timesteps)
     with mixed_precision(device):
-        predicted = model.denoise_clips(scheduler.add_noise(clean, noise, timesteps), timesteps, captions, positions)
-    return functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+        predicted = model.denoise_clips(noisy, timesteps, batch.captions, positions)
+    loss = functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+    return loss, model.motion_words.loss(batch.motions)
 
 
 def train(
@@ -219,11 +193,15 @@ def train(
     )
     scheduler = DDPMScheduler(**NOISE)
     for step, rng in trainer.remaining_steps():
+        if step < WORDS_STEPS:
+            loss, words = image_loss(model, scheduler, rng, batches.images(rng, 16, motion_share=0.9))
+            trainer.update(loss + WEIGHT * words, side=16, images=loss.item(), words=words.item())
+            continue
         side = latent_size_at(rng, step, small_until)
-        images = image_loss(model, scheduler, rng, *batches.images(rng, side))
-        clip_side = min(side, 32)
-        moving = clip_loss(model, scheduler, rng, *batches.clips(rng, clip_side))
-        trainer.update(images + moving, side=side, images=images.item(), clips=moving.item())
+        images, words = image_loss(model, scheduler, rng, batches.images(rng, side, MOTION_CAPTION_SHARE))
+        moving, clip_words = clip_loss(model, scheduler, rng, batches.clips(rng, min(side, 32)))
+        loss = images + moving + WEIGHT * (words + clip_words)
+        trainer.update(loss, side=side, images=images.item(), clips=moving.item(), words=clip_words.item())
     return trainer.loss
 
 

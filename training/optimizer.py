@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 # Names of layers that read or write data rather than features; Muon is not meant for those.
-INPUT_OUTPUT_LAYERS = ("embedding", "conv_in", "conv_out")
+INPUT_OUTPUT_LAYERS = ("embedding", "conv_in", "conv_out", "motion_words")
 
 
 def _matrix(kernel: torch.Tensor) -> torch.Tensor:

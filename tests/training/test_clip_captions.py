@@ -8,6 +8,7 @@ from training.scenes.clip_captions import (
     WEATHER_MOTION_PHRASES,
     clip_caption,
     evaluation_clip_caption,
+    image_caption,
 )
 from training.scenes.details import DETAILS, VARIATIONS
 from training.scenes.labels import MOTIONS, PLACES, Motion, Place, Scene
@@ -48,3 +49,16 @@ def test_evaluation_captions_name_the_motion_and_no_details() -> None:
             text = evaluation_clip_caption(scene, np.random.default_rng(seed))
             assert is_named(scene, text)
             assert not any(f", {phrase}" in text for phrase in phrases), text
+
+
+def test_captions_of_images_tell_a_motion_as_often_as_wanted() -> None:
+    rng = np.random.default_rng(0)
+    scene = Scene("city", "day", "snow", "wide", 0)
+    captions = [image_caption(scene, rng, 0.5) for _ in range(400)]
+    told = [(text, motion) for text, motion in captions if motion is not None]
+    assert 160 < len(told) < 240
+    assert {motion for _, motion in told} == set(MOTIONS)
+    assert all(is_named(scene.moving(motion), text) for text, motion in told)
+    assert not any(
+        is_named(scene.moving(motion), text) for text, none in captions if none is None for motion in MOTIONS
+    )

@@ -22,6 +22,7 @@ from training import (
     evaluate_video,
     finish_vae,
     joint,
+    joint_batches,
     latents,
     losses,
     measure_vae,
@@ -56,9 +57,10 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FRAMES", 4)
     for module in (motion, joint):
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
-    monkeypatch.setattr(joint, "STILL_BATCHES", {16: 2})
-    monkeypatch.setattr(joint, "CLIP_BATCHES", {16: 1})
+    monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
+    monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 1})
     monkeypatch.setattr(joint, "latent_size_at", lambda *_: 16)
+    monkeypatch.setattr(joint, "WORDS_STEPS", 1)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Captions of videos: captions of scenes with words for the motion."""
+"""Captions of scenes with words for a motion, for videos and for still images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from training.scenes.captions import caption
 from training.scenes.details import detailed_caption
-from training.scenes.labels import Motion, Place, Scene, Weather
+from training.scenes.labels import MOTIONS, Motion, Place, Scene, Weather
 
 UNNAMED_SHARE = 0.4  # share of captions without words for the motion, if it is the usual one of the place
 
@@ -34,6 +34,17 @@ def clip_caption(scene: Scene, rng: np.random.Generator) -> str:
     if scene.motion == USUAL_MOTION[scene.place] and rng.random() < UNNAMED_SHARE:
         return detailed_caption(scene.moving("still"), rng)
     return _with_still_words(detailed_caption(scene, rng), scene, rng)
+
+
+def image_caption(scene: Scene, rng: np.random.Generator, motion_share: float) -> tuple[str, Motion | None]:
+    """Return a random caption of a still image, and the motion that it tells.
+
+    A share of `motion_share` of the captions tells a random motion. It must not change the image.
+    """
+    if rng.random() >= motion_share:
+        return detailed_caption(scene, rng), None
+    moving = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
+    return _with_still_words(detailed_caption(moving, rng), moving, rng), moving.motion
 
 
 def evaluation_clip_caption(scene: Scene, rng: np.random.Generator) -> str:

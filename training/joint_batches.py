@@ -1,0 +1,63 @@
+"""Batches of stage 7: latents of still scenes and of clips, with their captions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from training.clips import clip_latents
+from training.denoiser import EMPTY_CAPTION_SHARE
+from training.latents import scene_latents
+from training.runtime import select_device
+from training.scenes.clip_captions import clip_caption, image_caption
+from training.scenes.labels import Motion, sample_moving_scene, sample_varied_scene
+
+STILL_BATCHES = {16: 16, 32: 6, 64: 3}  # images per step for each latent height and width
+CLIP_BATCHES = {16: 8, 32: 2}  # clips per step
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Latents with their captions, and the motions that the captions tell, None if they tell none."""
+
+    latents: torch.Tensor
+    captions: list[str]
+    motions: list[Motion | None]
+
+
+class Batches:
+    """Random batches of the latents of scenes and of clips in `folder`."""
+
+    def __init__(self, folder: Path, scenes: int, clips: int) -> None:
+        """Use `scenes` still scenes and `clips` moving scenes, encoding them when they are first used."""
+        self._folder, self._clips = folder, clips
+        self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
+        self._counts = {16: scenes, 32: scenes, 64: scenes // 8}
+        self._scenes: dict[int, torch.Tensor] = {}
+
+    def images(self, rng: np.random.Generator, side: int, motion_share: float) -> Batch:
+        """Return latents of random scenes, float16 [B, 4, side, side], and their captions.
+
+        A share of `motion_share` of the captions has words for a random motion, which the image does not show.
+        """
+        if side not in self._scenes:
+            self._scenes[side] = scene_latents(self._folder, self._vae, self._counts[side], side, varied=True)
+        chosen = rng.integers(self._counts[side], size=STILL_BATCHES[side])
+        described = [image_caption(sample_varied_scene(int(seed)), rng, motion_share) for seed in chosen]
+        return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], described)
+
+    def clips(self, rng: np.random.Generator, side: int) -> Batch:
+        """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions."""
+        scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
+        latents = torch.stack([clip_latents(self._folder, self._vae, scene, side) for scene in scenes])
+        return with_empty_captions(rng, latents, [(clip_caption(scene, rng), scene.motion) for scene in scenes])
+
+
+def with_empty_captions(
+    rng: np.random.Generator, latents: torch.Tensor, described: list[tuple[str, Motion | None]]
+) -> Batch:
+    """Return a batch with these captions and motions, of which a share of EMPTY_CAPTION_SHARE is left out."""
+    kept = [("", None) if rng.random() < EMPTY_CAPTION_SHARE else pair for pair in described]
+    return Batch(latents, [text for text, _ in kept], [motion for _, motion in kept])
