@@ -19,9 +19,9 @@ ROUNDS = 5
 TEXT = """\
 Latent frames of [16, 60, 104], 832x480 pixels: 200 KB a frame with `raw`, 100 KB with `delta+int8` and a keyframe every
 24 frames. One client reads as fast as it can and compares the bytes. The peers write the same bytes, which exist in
-advance, one message a write; our server casts, encodes and serializes every frame between two writes. The peak is the
-growth of the maximum of the resident memory while a video is sent; the replaced sampler returns a view that takes no
-memory."""
+advance, one message a write; our server casts and encodes the next frames while it serializes and writes the last ones.
+The peak is the growth of the maximum of the resident memory while a video is sent; the replaced sampler returns a view
+that takes no memory."""
 
 
 @dataclass(slots=True)
