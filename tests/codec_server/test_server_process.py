@@ -16,9 +16,7 @@ from typing import Any
 import pytest
 
 from codec_wire import WireFormat
-from codec_wire.maps import LatentMapBundle
 from core.map_store import bundle_folder
-from tests.support.dictionaries import DIGEST, with_dictionary
 from tests.support.http_requests import IMAGES, JSON, request_head
 from tests.support.processes import COMMAND, start_process
 from tests.support.serving import read_stream
@@ -170,37 +168,8 @@ def test_missing_model_fails_with_status_1(tmp_path: Path) -> None:
     assert "error: 'missing' is neither a directory nor" in run_failing(arguments, 1)
 
 
-def flip_bit(path: Path, position: int) -> None:
-    """Flip one bit of a file."""
-    data = bytearray(path.read_bytes())
-    data[position // 8] ^= 1 << position % 8
-    path.write_bytes(data)
-
-
 def serve_arguments(models_dir: Path) -> list[str]:
     return ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
-
-
-@pytest.mark.parametrize("file", ["scales", "dictionary", "map.json", "map.json.sha256"])
-def test_corrupt_file_of_the_map_fails_with_its_name(file: str, tmp_path: Path) -> None:
-    save_model_and_map(tmp_path, "tiny-sd-vae")
-    folder = bundle_folder(tmp_path, "tiny-sd-vae")
-    bundle = with_dictionary(LatentMapBundle.from_folder(folder))
-    bundle.write(folder)
-    scales = bundle.latent_map.pipelines[1].static_scales
-    assert scales is not None
-    digests = {"scales": scales.hash, "dictionary": DIGEST}
-    digest = digests.get(file, "").removeprefix("sha256:")
-    flip_bit(folder / "assets" / digest if digest else folder / file, 100 if file != "scales" else 5)
-    output = run_failing(serve_arguments(tmp_path), 1)
-    assert str(folder) in output
-    if digest:
-        what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
-        assert f"{what} in the map of tiny-sd-vae: the hash is sha256:" in output
-        assert f"expected sha256:{digest}" in output
-    else:
-        assert "map.json has the hash sha256:" in output
-        assert "map.json.sha256 contains" in output
 
 
 def test_map_with_the_older_schema_fails_with_the_reason(tmp_path: Path) -> None:

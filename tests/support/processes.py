@@ -12,19 +12,22 @@ from pathlib import Path
 from threading import Thread
 
 COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
+COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Variables with which coverage.py measures a subprocess."""
 
 
 class Process:
     """A running command. A thread collects its stdout and stderr into `lines`."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], has_coverage: bool = True) -> None:
+        inherited = {name: value for name, value in os.environ.items() if has_coverage or name not in COVERAGE}
         self.popen = subprocess.Popen(
             [COMMAND, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             bufsize=1,
-            env=os.environ | environment,
+            env=inherited | environment,
         )
         self.lines: list[str] = []
         self._reader = Thread(target=self._read, daemon=True)
@@ -60,9 +63,9 @@ class Process:
 
 
 @contextmanager
-def start_process(arguments: list[str], **environment: str) -> Iterator[Process]:
+def start_process(arguments: list[str], has_coverage: bool = True, **environment: str) -> Iterator[Process]:
     """Run `codec-diffusers` with these arguments and additional environment variables; kill it on exit."""
-    process = Process(arguments, environment)
+    process = Process(arguments, environment, has_coverage)
     try:
         yield process
     finally:
@@ -86,7 +89,8 @@ def start_server(*arguments: str, **environment: str) -> Iterator[Addresses]:
     Yields once the server is ready.
     """
     ports = ["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"]
-    with start_process([*ports, *arguments], HF_HUB_OFFLINE="1", **environment) as process:
+    # A killed process does not write what coverage.py has measured, which costs 2 s at every start.
+    with start_process([*ports, *arguments], has_coverage=False, HF_HUB_OFFLINE="1", **environment) as process:
         http = process.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
         grpc = process.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         process.wait_for("Ready after")
