@@ -32,6 +32,7 @@ from core.settings import Settings
 from tests.support.held_model import LOADER, VARIABLE, HeldFiles, HeldModel
 from tests.support.loras import write_lora
 from tests.support.process_tree import descendants, wait_until_ended
+from tests.support.processes import COVERAGE
 
 SCENES, TINY = "scenes", "tiny"
 TINY_PIPELINE = "tests.support.tiny_sd:build_small_pipeline"
@@ -81,7 +82,10 @@ def cluster(held_files: HeldFiles, empty_dir: Path, lora_dir: Path) -> Iterator[
     """The Ray cluster of all tests."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     others = descendants(os.getpid())
-    connect(settings_for(empty_dir, replicas=6))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in COVERAGE:  # Ray ends its processes before coverage.py can write what it has measured
+            patch.delenv(name, raising=False)
+        connect(settings_for(empty_dir, replicas=6))
     try:
         serve.start(
             proxy_location="HeadOnly",
