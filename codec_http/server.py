@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from aiohttp import web
 
@@ -62,10 +64,16 @@ def build_app(
     app.on_cleanup.append(_stop_body_parser)
     app[VIDEO_JOBS] = video_jobs or VideoJobs(service, request_timeout_s)
     app.on_cleanup.append(_stop_video_jobs)
-    app[DOCUMENT] = openapi_document(ROUTES)
+    app[DOCUMENT] = _document()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler if route.is_public else require_key(route.handler))
     return app
+
+
+@cache
+def _document() -> dict[str, Any]:
+    """Return the OpenAPI document, which is the same for every application of this process."""
+    return openapi_document(ROUTES)
 
 
 async def _stop_body_parser(app: web.Application) -> None:
