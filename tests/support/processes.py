@@ -63,15 +63,21 @@ class Process:
 
 
 @contextmanager
-def start_process(arguments: list[str], has_coverage: bool = True, **environment: str) -> Iterator[Process]:
-    """Run `codec-diffusers` with these arguments and additional environment variables; kill it on exit."""
-    process = Process(arguments, environment, has_coverage)
+def killed_on_exit(process: Process) -> Iterator[Process]:
+    """Yield `process`, and kill it on exit."""
     try:
         yield process
     finally:
         if process.popen.poll() is None:
             process.popen.kill()
         process.exit_status()
+
+
+@contextmanager
+def start_process(arguments: list[str], **environment: str) -> Iterator[Process]:
+    """Run `codec-diffusers` with these arguments and additional environment variables; kill it on exit."""
+    with killed_on_exit(Process(arguments, environment)) as process:
+        yield process
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,8 @@ def start_server(*arguments: str, **environment: str) -> Iterator[Addresses]:
     """
     ports = ["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"]
     # A killed process does not write what coverage.py has measured, which costs 2 s at every start.
-    with start_process([*ports, *arguments], has_coverage=False, HF_HUB_OFFLINE="1", **environment) as process:
+    variables = {"HF_HUB_OFFLINE": "1"} | environment
+    with killed_on_exit(Process([*ports, *arguments], variables, has_coverage=False)) as process:
         http = process.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
         grpc = process.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         process.wait_for("Ready after")
