@@ -1,12 +1,15 @@
 """Serialization and compression of response bodies that are written in parts."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
 from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor, IdentityCompressor
+from codec_wire.formats import frame_parts
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from core.request_record import RequestRecord, current_record
 
@@ -25,6 +28,26 @@ class LatentsResponse(web.StreamResponse):
     """
 
     _send_headers_immediately = False
+
+
+async def write_in_parts(request: web.Request, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+    """Write the concatenated `parts` to `response`, the response to `request`.
+
+    In a chunked body, aiohttp would copy the concatenated parts again to add the size of the chunk (RFC 9112, section
+    7.1). This function adds the size itself.
+    """
+    writer: Any = request.writer
+    if not writer.chunked:
+        await response.write(b"".join(parts))
+        return
+    chunk = b"".join((b"%x\r\n" % sum(map(len, parts)), *parts, b"\r\n"))
+    writer.chunked = False
+    try:
+        await writer.write(chunk, drain=False)  # does not wait, so that no other code finds the changed attribute
+    finally:
+        writer.chunked = True
+    del chunk
+    await writer.drain()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,17 @@ class StreamBodyEncoder(BodyCompressor):
     """Serializer and compressor of the messages of one response body."""
 
     wire_format: WireFormat
+
+    async def write_frame(
+        self, request: web.Request, response: web.StreamResponse, frame: LatentFrame, *, before: bytes
+    ) -> None:
+        """Write `before`, and then the serialized and compressed `frame`, to `response`, the response to `request`."""
+        if isinstance(self.compressor, IdentityCompressor):
+            parts = frame_parts(frame, self.wire_format)
+            self.record.bytes_out += sum(map(len, parts))
+            await write_in_parts(request, response, (before, *parts))
+        else:
+            await response.write(before + await self.encode(frame))
 
     async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
         """Serialize and compress `message`, and return the next bytes of the body.

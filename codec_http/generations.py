@@ -90,18 +90,16 @@ async def _stream(
                             if not event.is_followed:
                                 await response.write(header)
                                 header = b""
-                        elif isinstance(event, Frame):
-                            data = header + await encoder.encode(event.frame)
+                        elif isinstance(event, Frame) and not event.frame.done:
+                            await encoder.write_frame(request, response, event.frame, before=header)
                             header = b""
-                            if event.frame.done:
-                                data += encoder.finish()
+                        elif isinstance(event, Frame):
+                            data = header + await encoder.encode(event.frame) + encoder.finish()
                             if has_trailer and event.frame.finish_reason is FinishReason.ERROR:
                                 await response.write(data)  # the reason is raised next
-                            elif event.frame.done:
+                            else:
                                 await response.write_eof(data)
                                 job.record.completed = True
-                            else:
-                                await response.write(data)
             except CodecError as error:
                 if not response.prepared:
                     raise

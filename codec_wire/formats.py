@@ -14,6 +14,10 @@ _ENCODE_FRAME = {
     WireFormat.MSGPACK: msgpack_envelope.encode_frame,
     WireFormat.PROTOBUF: protobuf_envelope.encode_frame,
 }
+_FRAME_PARTS = {
+    WireFormat.MSGPACK: msgpack_envelope.frame_parts,
+    WireFormat.PROTOBUF: protobuf_envelope.frame_parts,
+}
 
 
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
@@ -21,6 +25,11 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
     if isinstance(message, LatentStreamHeader):
         return _encoded_header(message, wire_format)
     return _ENCODE_FRAME[wire_format](message)
+
+
+def frame_parts(frame: LatentFrame, wire_format: WireFormat) -> tuple[bytes, ...]:
+    """Return the bytes of a frame like `encode`, but in parts, so that the data of the frame are not copied."""
+    return _FRAME_PARTS[wire_format](frame)
 
 
 @lru_cache(maxsize=256)

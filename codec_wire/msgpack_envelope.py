@@ -29,22 +29,25 @@ def _values_of(header: LatentStreamHeader) -> Iterator[tuple[str, Any]]:
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the frame as a msgpack map.
+    """Return the frame as a msgpack map."""
+    return b"".join(frame_parts(frame))
 
-    This function assembles the map itself, so that `data` is copied only once. msgpack.packb would copy `data` three
-    times.
+
+def frame_parts(frame: LatentFrame) -> tuple[bytes, ...]:
+    """Return the frame as a msgpack map, in parts.
+
+    This function assembles the map itself, so that `data` is copied only once, when the caller joins the parts.
+    msgpack.packb would copy `data` three times.
     """
     data, reason = frame.data, frame.finish_reason
-    return b"".join(
-        (
-            _FOUR_PAIRS if reason is None else _FIVE_PAIRS,
-            _bin_header(len(data)),
-            data,
-            _SEQ_KEY,
-            _uint(frame.seq),
-            _FLAGS[frame.keyframe, frame.done],
-            b"" if reason is None else _FINISH_REASONS[reason],
-        )
+    return (
+        _FOUR_PAIRS if reason is None else _FIVE_PAIRS,
+        _bin_header(len(data)),
+        data,
+        _SEQ_KEY,
+        _uint(frame.seq),
+        _FLAGS[frame.keyframe, frame.done],
+        b"" if reason is None else _FINISH_REASONS[reason],
     )
 
 

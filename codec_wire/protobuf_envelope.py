@@ -53,8 +53,13 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 
 def encode_frame(frame: LatentFrame) -> bytes:
     """Return the serialized frame with its length prefix."""
+    return b"".join(frame_parts(frame))
+
+
+def frame_parts(frame: LatentFrame) -> tuple[bytes, ...]:
+    """Return the serialized frame with its length prefix, in parts."""
     size, parts = _frame_parts(frame)
-    return b"".join((LENGTH_PREFIX.pack(size), *parts))
+    return (LENGTH_PREFIX.pack(size), *parts)
 
 
 def encode_frame_field(tag: bytes, frame: LatentFrame) -> bytes:

@@ -1,6 +1,8 @@
 """Generation requests over HTTP: negotiation of the format, validation of the body, and the stream."""
 
+import asyncio
 import io
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from codec_http.body_receiver import MAX_BODY_BYTES
 from codec_wire import WireFormat
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, JSON, LATENTS, VIDEOS, read_error
+from tests.support.http_requests import IMAGES, JSON, LATENTS, VIDEOS, read_error, request_head
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, run_servers
 
 
@@ -67,6 +69,23 @@ async def test_wire_format_and_content_type_are_negotiated(
         assert response.headers["Content-Type"] == content_type
         wire_format = WireFormat.PROTOBUF if "protobuf" in content_type else WireFormat.MSGPACK
         read_stream(await response.read(), wire_format)
+
+
+@pytest.mark.parametrize("stream_format", list(WireFormat))
+async def test_video_has_the_same_bytes_with_and_without_chunks(stream_format: WireFormat) -> None:
+    fields = {"prompt": "x", "stream_format": stream_format, "frames": 30, "steps": 1, "pipeline": "delta+int8"}
+    body = json.dumps(fields).encode()
+    async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+        chunked = await servers.http.post(VIDEOS, data=body, headers=JSON)
+        assert chunked.headers["Transfer-Encoding"] == "chunked"
+        message = await chunked.read()
+        assert len(read_stream(message, stream_format)[1]) == 30
+        reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
+        writer.write(request_head(VIDEOS, len(body), version="1.0") + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"chunked" not in head
+        assert await reader.read() == message
+        writer.close()
 
 
 @pytest.mark.parametrize(
