@@ -90,3 +90,10 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addres
     # The process is killed at the end, so a temporary directory of its own would remain.
     with start_server(CODEC_DATA_DIR=str(tmp_path_factory.mktemp("data"))) as addresses:
         yield addresses
+
+
+@pytest.fixture(scope="session")
+def one_job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """A server process with the embedded model that accepts one generation at a time."""
+    with start_server("--models-dir", str(tmp_path_factory.mktemp("models")), "--max-jobs", "1") as addresses:
+        yield addresses

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from aiohttp import web
 from tests.support.browser import needs_chromium, open_page
 from tests.support.envoy import addresses_of, configuration, needs_envoy, run_envoy
 from tests.support.fake_engine import FakeEngine
-from tests.support.processes import Addresses, start_server
+from tests.support.processes import Addresses
 from tests.support.serving import run_servers
 from tests.support.web_client import CLIENT, build_client, node
 
@@ -46,10 +45,9 @@ def built_client() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(built_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+def server(built_client: None, embedded_server: Addresses) -> Addresses:
     """A server of the embedded model."""
-    with start_server("--models-dir", str(tmp_path_factory.mktemp("models"))) as addresses:
-        yield addresses
+    return embedded_server
 
 
 async def run_both(server: Addresses, proxy: str, requests: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:

@@ -29,7 +29,7 @@ from tests.support.page import (
     visit_page,
     wait_until_idle,
 )
-from tests.support.processes import Addresses, start_server
+from tests.support.processes import Addresses
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -44,10 +44,9 @@ def packages() -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
-    """A server of the embedded model that accepts one generation at a time."""
-    with start_server("--models-dir", str(tmp_path_factory.mktemp("models")), "--max-jobs", "1") as addresses:
-        yield addresses
+def server(packages: Path, one_job_server: Addresses) -> Addresses:
+    """A server of the embedded model that accepts one generation at a time. It starts when the page has been built."""
+    return one_job_server
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.support.held_sampler import (
     wait_until_no_jobs,
 )
 from tests.support.page import WAIT_MS, build_decoders, colours, fill, generate, visit_page, wait_until_idle
-from tests.support.processes import start_process, start_server
+from tests.support.processes import Addresses, start_process, start_server
 from tests.support.relay import run_relay
 from tests.support.serving import http_address
 
@@ -78,10 +78,10 @@ def test_no_further_step_runs_after_cancel_was_pressed(
 
 
 def test_connection_lost_in_mid_stream_shows_what_is_known_and_offers_another_attempt(
-    browser: Browser, tmp_path: Path
+    browser: Browser, one_job_server: Addresses
 ) -> None:
+    server = one_job_server
     with (
-        start_server("--models-dir", str(tmp_path), "--max-jobs", "1") as server,
         run_relay(server.http.removeprefix("http://")) as relay,
         visit_page(browser, f"http://{relay.address}") as visit,
     ):

@@ -66,16 +66,15 @@ def test_conformance_vectors_pass_in_chromium(built_client: None, monkeypatch: p
 @pytest.mark.slow
 @pytest.mark.parametrize("wire_format", ["msgpack", "protobuf"])
 def test_dictionary_of_the_typescript_client_decompresses_a_response(
-    wire_format: str, built_client: None, tmp_path: Path
+    wire_format: str, built_client: None, embedded_server: Addresses
 ) -> None:
-    with start_server("--models-dir", str(tmp_path)) as server:
-        found = json.loads(node("dictionary.mjs", server.http, "int8", wire_format))
-        body = json.dumps(REQUEST | {"pipeline": "int8", "stream_format": wire_format}).encode()
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "zstd"}
-        request = urllib.request.Request(f"{server.http}/v1/images/generations", body, headers)
-        with urllib.request.urlopen(request) as response:
-            assert response.headers["Codec-Zstd-Dict"] == found["hash"]
-            compressed = response.read()
+    found = json.loads(node("dictionary.mjs", embedded_server.http, "int8", wire_format))
+    body = json.dumps(REQUEST | {"pipeline": "int8", "stream_format": wire_format}).encode()
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "zstd"}
+    request = urllib.request.Request(f"{embedded_server.http}/v1/images/generations", body, headers)
+    with urllib.request.urlopen(request) as response:
+        assert response.headers["Codec-Zstd-Dict"] == found["hash"]
+        compressed = response.read()
     decompressor = find_coding("zstd").decompressor(base64.b64decode(found["data"]))
     decoder = LatentStreamDecoder()
     frames = [frame for part in decompressor.expand(compressed) for frame in decoder.feed(part)]
