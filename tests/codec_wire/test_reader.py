@@ -27,6 +27,15 @@ def read(body: bytes, wire_format: WireFormat) -> Messages:
     return messages
 
 
+def with_shortest_integers(body: bytes, wire_format: WireFormat) -> bytes:
+    """Return a valid body with its integers in the form that encoders use; in msgpack, 0 can also be 5 bytes long."""
+    if wire_format is not WireFormat.MSGPACK:
+        return body
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(body)
+    return b"".join(msgpack.packb(message) for message in unpacker)
+
+
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(streams(max_frames=4), formats, st.lists(st.integers(0, 4000), max_size=12))
@@ -84,7 +93,7 @@ def test_damaged_bytes_raise_stream_error_or_form_another_valid_stream(
     except StreamError as error:
         assert error.offset is not None
     else:  # the damage is within data or a number, so the messages must encode to the damaged bytes
-        assert body_of(found, wire_format) == bytes(body)
+        assert body_of(found, wire_format) == with_shortest_integers(bytes(body), wire_format)
 
 
 @settings(max_examples=200)
@@ -96,6 +105,14 @@ def test_random_bytes_raise_stream_error(noise: bytes, wire_format: WireFormat) 
 
 HEADER = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw")
 FRAME = LatentFrame(bytes(4), 0, keyframe=True, done=True, finish_reason=FinishReason.OK)
+
+
+def test_integers_in_a_longer_form_are_read() -> None:
+    header = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw", total_frames=1)
+    shortest = body_of([header, FRAME], WireFormat.MSGPACK)
+    longer = shortest.replace(b"\xactotal_frames\x01", b"\xactotal_frames\xcd\x00\x01")
+    assert len(longer) == len(shortest) + 2
+    assert read(longer, WireFormat.MSGPACK) == [header, FRAME]
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
