@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from codec_client import GrpcClient, HttpClient, LatentClient, fetch_map, fetch_maps
+from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
 from codec_wire.errors import CodecError, InvalidMap, Unauthenticated
@@ -59,7 +60,7 @@ async def run_servers_with_key(servers: Servers) -> AsyncIterator[tuple[str, str
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server = grpc.aio.server(interceptors=[RequireKey()])
+    server = grpc.aio.server(interceptors=[RequireKey(), ErrorBoundary(servers.service, None)])
     add_LatentServiceServicer_to_server(LatentServicer(servers.service, 60), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

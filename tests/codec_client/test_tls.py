@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from codec_client import GrpcClient, HttpClient, ServerUnreachable
+from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
 from codec_wire import errors
@@ -52,7 +53,7 @@ async def test_grpc_tls_certificate_is_trusted_only_with_ca_file(
     certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        server = grpc.aio.server()
+        server = grpc.aio.server(interceptors=[ErrorBoundary(servers.service, None)])
         add_LatentServiceServicer_to_server(LatentServicer(servers.service, 60), server)
         pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
         port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
