@@ -1,8 +1,9 @@
 """Command line of the benchmark.
 
-python -m bench.serving run all parts and print their tables python -m bench.serving requests video run only these two
-parts python -m bench.serving --write also write the tables and the plot to docs/benchmarks.md python -m bench.serving
---quick print the cost of an image request, in less than 40 seconds
+python -m bench.serving                  run all parts and print their tables
+python -m bench.serving requests video   run only these two parts
+python -m bench.serving --write          also write the tables and the plot to docs/benchmarks.md
+python -m bench.serving --quick          print the cost of an image request, in less than 40 seconds
 """
 
 import argparse

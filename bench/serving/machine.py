@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-LIBRARIES = ("aiohttp", "grpcio", "numpy", "codecai")
+LIBRARIES = ("aiohttp", "grpcio", "numpy", "numba", "codecai")
 
 
 def processor_name() -> str:
