@@ -72,10 +72,11 @@ class UpstreamCalls:
     ) -> AsyncGenerator[Any, None]:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
 
-        `make_request` returns the request, or an asynchronous iterator of requests. A failed call is repeated only if
-        there are several servers and the call has received no response message. A call is repeated only if the server
-        of the call is overloaded, disconnected or not ready. Raises a CodecError if the last call fails. If the last
-        server asked for a retry delay, the raised error contains this delay.
+        `method` is not "Generate", for which there is the function `generate`. `make_request` returns the request, or
+        an asynchronous iterator of requests. A failed call is repeated only if there are several servers and the call
+        has received no response message. A call is repeated only if the server of the call is overloaded, disconnected
+        or not ready. Raises a CodecError if the last call fails. If the last server asked for a retry delay, the raised
+        error contains this delay.
         """
         return self._results(method, make_request, job, map_hash, lambda message: message)
 

@@ -78,7 +78,7 @@ def _bin_header(size: int) -> bytes:
 def _uint(number: int) -> bytes:
     """Return `number` as a msgpack integer in the shortest form. `number` must be below 2^32."""
     if number < 2**7:
-        return number.to_bytes()
+        return bytes((number,))
     # msgpack.packb would allocate a buffer of 256 KiB.
     if number < 2**8:
         return struct.pack(">BB", 0xCC, number)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
-from codec_wire.errors import CodecError, Overloaded, TruncatedStream
+from codec_wire.errors import CodecError, Overloaded, SequenceError, TruncatedStream
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
@@ -105,6 +105,8 @@ class LatentService:
                 async with aclosing(EventsUntilDeadline(engine, plan, job)) as events:
                     async for event in events:
                         if not isinstance(event, _PIXEL_EVENTS):
+                            if stats.done:
+                                raise SequenceError("the engine sent an event after the last frame")
                             stats.record(event)
                             job.record.record_event(event)
                             yield event

@@ -16,10 +16,14 @@ import numba
 import numpy as np
 from numba import types
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and loops that are not compiled are slower than NumPy")
+
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _FP16_INFINITY = 0x7C00
 
+log = logging.getLogger(__name__)
 # At the level DEBUG, Numba logs every instruction that it compiles.
 logging.getLogger("numba").setLevel(logging.WARNING)
 
@@ -36,7 +40,8 @@ def _compile(signature: Any) -> Callable[[FunctionT], FunctionT]:
         options = {"nogil": True, "error_model": "numpy"}
         try:
             compiled: FunctionT = numba.njit(signature, cache=True, **options)(function)
-        except Exception:  # no directory of the cache is writable, the disk is full, or a file in the cache is damaged
+        except Exception as error:  # for example, no directory of the cache is writable, or a file in it is damaged
+            log.debug("%s is compiled without Numba's cache: %r", function.__name__, error)
             compiled = numba.njit(signature, **options)(function)
         return compiled
 

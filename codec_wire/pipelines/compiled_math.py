@@ -87,7 +87,10 @@ def pack(codes: NDArray[np.int8], bits: int) -> bytes:
 
 def finite_values(data: bytes, dtype: np.dtype[np.float16]) -> NDArray[np.float16] | None:
     """Return the values in `data`, or None if a value is not finite. See inverse.finite_values."""
-    return np.frombuffer(data, dtype) if compiled.all_finite(data) else None
+    values: NDArray[np.float16] = np.frombuffer(data, dtype)
+    # The second form is slower, but accepts every buffer.
+    finite = compiled.all_finite(data) if isinstance(data, bytes) else compiled.all_finite(values.view(np.uint16))
+    return values if finite else None
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:

@@ -27,7 +27,7 @@ class FrameBatches:
     """The frames of `latents` in batches, which threads other than the device thread encode.
 
     `latents` has the shape [latent_frames, ...]. While the caller sends the frames of a batch, a thread encodes the
-    next batch. The first batch has one frame, which a client receives before the second frame is encoded. Close the
+    next batch. The first batch has one frame, so that it is ready before the second frame is encoded. Close the
     object after its use, even if an error occurs (contextlib.closing).
     """
 
@@ -42,16 +42,20 @@ class FrameBatches:
 
         Raises the error of the job if the job was cancelled, and the errors of `encode_frame`.
         """
-        stop_if_cancelled(self._job)
         if self._next is None:
             return []
+        stop_if_cancelled(self._job)
         frames, seconds = await self._next
         self._job.record.encode_s += seconds
         self._next = self._start_next()
         return frames
 
     def close(self) -> None:
-        """Encode no further batches. After this call, the object does not refer to the latents."""
+        """Encode no further batches.
+
+        After this call, the object does not refer to the latents. A thread that encodes a batch still refers to them,
+        and so does a batch that waits for a thread.
+        """
         self._encoder = None
         if self._next is not None:
             self._next.cancel()  # also an error that was not retrieved is then not logged

@@ -135,6 +135,36 @@ print(use_compiled_math(), HOST.encoding.__name__, HOST.decoding.__name__)
     assert run(code) == "False codec_wire.pipelines.numpy_math codec_wire.pipelines.inverse"
 
 
+@pytest.mark.parametrize("reason", ["Numba needs NumPy 2.2 or less", "a library was not found"])
+def test_numba_that_does_not_work_is_reported_and_numpy_is_used(reason: str, tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text(f"raise ImportError({reason!r})")
+    code = """
+from codec_wire.pipelines.host import HOST, use_compiled_math
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+print(use_compiled_math(), HOST.encoding.__name__)
+"""
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    printed = run(code, PYTHONPATH=paths)
+    assert printed == f"WARNING compiled loops are not used: {reason}\nFalse codec_wire.pipelines.numpy_math"
+
+
+def test_loops_that_are_not_compiled_are_not_used() -> None:
+    code = "from codec_wire.pipelines.host import use_compiled_math; print(use_compiled_math())"
+    assert run(code, NUMBA_DISABLE_JIT="1") == "False"
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_data_of_every_buffer_is_decoded(kind: Any) -> None:
+    values = np.array([1, -2, 0.5], "<f2")
+    for arithmetic_functions in (inverse, compiled_math):
+        found = arithmetic_functions.finite_values(kind(values.tobytes()), np.dtype("<f2"))
+        assert found is not None
+        assert found.tolist() == values.tolist()
+        values_with_nan = np.array([1, np.nan], "<f2").tobytes()
+        assert arithmetic_functions.finite_values(kind(values_with_nan), np.dtype("<f2")) is None
+
+
 def test_importing_the_encoder_and_decoder_does_not_import_numba() -> None:
     code = "import codec_wire.encoder, codec_wire.decoder, sys; print('numba' in sys.modules)"
     assert run(code) == "False"

@@ -133,6 +133,18 @@ async def test_deadline_while_sampling_raises_deadline_exceeded() -> None:
     assert isinstance(error, DeadlineExceeded)
 
 
+async def test_event_after_the_last_frame_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
+        yield Started(plan.header)
+        yield frame_of(plan)
+        yield frame_of(plan)
+
+    received, error = await events_of(script)
+    assert [type(event) for event in received] == [Started, Frame]
+    assert error is None
+    assert "the engine sent an event after the last frame" in caplog.text
+
+
 async def test_raised_error_has_no_cause_and_no_context() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)

@@ -108,6 +108,14 @@ async def test_cancelled_job_gets_no_further_batch(encoded: list[int]) -> None:
     assert len(encoded) <= 1 + FRAMES_OF_A_BATCH
 
 
+async def test_job_that_is_cancelled_after_its_last_frame_has_ended() -> None:
+    job = Job()
+    with closing(FrameBatches(plan_for(1), latents_for(1), job)) as batches:
+        assert len(await batches.take()) == 1
+        job.cancel(Cancelled("the server is stopping"))
+        assert await batches.take() == []
+
+
 async def test_frames_before_an_invalid_batch_are_taken_before_the_error() -> None:
     latents = latents_for(30)
     latents[15] = float("nan")
