@@ -49,9 +49,9 @@ SIZES = {"256x256, int8": ((256, 256), "int8"), "512x512, raw": ((512, 512), "ra
 class ConstantModel(LocalModel):
     """The embedded model with its sampler replaced."""
 
-    async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
+    async def load(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load the model and let `service` serve it. See LocalModel."""
-        await super().start_serving(service, modality)
+        await super().load(service, modality)
         replace_sampler()
 
 

@@ -52,7 +52,7 @@ class InProcessClient(LatentClient):
 
         Raises StartupError if the model cannot be loaded.
         """
-        await self._model.start_serving(self.service, modality)
+        await self._model.load(self.service, modality)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the latent-space map of the model. See LatentClient.latent_map."""

@@ -21,6 +21,7 @@ from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
 from codec_server.warm_up import WARM_UP_STEPS, warm_ups
 from codec_wire.errors import InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
+from codec_wire.pipelines.host import use_compiled_math
 from core.decoder_file import find_decoder
 from core.lifecycle import Lifecycle, State
 from core.map_store import find_latent_rgb
@@ -61,7 +62,12 @@ class LocalModel:
         self._device: Device | None = None
         self._warm_ups: list[Callable[[], object]] = []
 
-    async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
+    async def start_serving(self, service: LatentService) -> None:
+        """Do the same as `load` for a server, which encodes so many frames that compiled loops pay off."""
+        await asyncio.to_thread(use_compiled_math)
+        await self.load(service)
+
+    async def load(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models without blocking the event loop, then let `service` serve them.
 
         The models are warmed up for every modality, or only for `modality` if `modality` is not None.

@@ -29,8 +29,8 @@ def use_compiled_math() -> bool:
 
     Return whether compiled loops are used. If Numba is installed but does not work, the reason is logged, and NumPy is
     used. LatentEncoder and LatentDecoder objects that exist already continue to use NumPy. The first call takes about
-    half a second, or several seconds if Numba's cache is empty. The server calls this function when it loads a model. A
-    client that decodes only a few frames is faster without it.
+    half a second, or several seconds if Numba's cache is empty. A server calls this function when it starts. A client
+    that encodes or decodes only a few frames is faster without it.
     """
     try:
         from codec_wire.pipelines import compiled_math  # noqa: PLC0415 - imports Numba, which is optional

@@ -12,7 +12,6 @@ from codec_pixels.device import Device
 from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import vae_class_of
 from codec_wire.errors import CodecError, InvalidRequest, InvalidSettings, ModelLoadError
-from codec_wire.pipelines.host import use_compiled_math
 from core.acceleration import Acceleration
 from core.diffusers_engine.decoder_pipeline import load_decoder
 from core.diffusers_engine.families import Family, family_of
@@ -125,8 +124,6 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     do not match each other.
     """
     silence_libraries()
-    if use_compiled_math():
-        log.debug("latents are encoded and decoded with compiled loops")
     try:
         if source.factory is not None:
             pipeline = _from_factory(source.factory)

@@ -76,9 +76,9 @@ async def wait_until(condition: Callable[[], bool], seconds: float = WAIT_S) -> 
 class HeldModel(LocalModel):
     """Loads the models of its settings as usual, with a hook before each step of their UNets."""
 
-    async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
+    async def load(self, service: LatentService, modality: Modality | None = None) -> None:
         """See LocalModel."""
-        await super().start_serving(service, modality)
+        await super().load(service, modality)
         self.served = service
         """The service that the models run jobs of. A test in this process replaces it."""
         files = HeldFiles(Path(os.environ[VARIABLE]))

@@ -10,10 +10,8 @@ from codec_pixels.device import Device
 from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from codec_wire.maps.document import LATENT_SPACE_ID
-from codec_wire.pipelines.host import HOST
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import ModelSource, load
-from tests.support.arithmetic import arithmetic
 from tests.support.tiny_sd import build_pipeline, save_model_and_map
 
 
@@ -33,14 +31,6 @@ def test_directory_in_the_models_directory_is_found_by_name(models_dir: Path, de
     assert model.info.default_size == (256, 256)
     assert (model.info.latent_channels, model.info.spatial_factor) == (4, 8)
     assert model.vae_scale_factor == pytest.approx(0.18215)
-
-
-def test_loading_a_model_selects_compiled_loops(models_dir: Path, device: Device) -> None:
-    pytest.importorskip("numba", reason="the extra kernel is not installed")
-    with arithmetic("numpy"):
-        load(source("tiny-sd", models_dir), device)
-        assert HOST.encoding is HOST.decoding
-        assert HOST.encoding.__name__ == "codec_wire.pipelines.compiled_math"
 
 
 def test_model_loaded_from_a_path_has_the_name_of_its_folder(models_dir: Path, device: Device) -> None:
