@@ -1,9 +1,10 @@
 """Stage 7, images and videos together: `python -m training.joint` trains the denoiser and the motion adapter jointly.
 
 The motion adapter does not receive the text. It can follow the words of a prompt only if the UNet passes them on in its
-features, which a UNet trained on still images does not do. Therefore this stage trains the text encoder, the UNet and
-the adapter together on still images and clips. It starts from the published weights. At first, it uses only still
-images, most of them with words for a motion, until the UNet passes these words on (module `motion_words`).
+features, which a UNet trained on still images does not do. Therefore this stage trains the text encoder, the
+cross-attention of the UNet and the adapter together on still images and clips. It starts from the published weights,
+and the rest of the UNet keeps them, so that images stay as they are. At first, this stage uses only still images, most
+of them with words for a motion, until the UNet passes these words on (module `motion_words`).
 """
 
 from pathlib import Path
@@ -31,6 +32,7 @@ from training.trainer import Trainer, load_averaged_weights
 PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
 WORDS_STEPS = 600  # number of steps with still images only, which teach the words for motions
 MOTION_CAPTION_SHARE = 0.4  # share of still images whose captions have words for a motion; before WORDS_STEPS, 0.9
+CROSS_ATTENTION = ".attn2."  # contained in the name of every parameter of the UNet that is trained in this stage
 LARGE_INTERVAL = 16  # number of steps from one step with 64x64 latents to the next
 
 
@@ -78,6 +80,12 @@ def share_weights(unet: UNet2DConditionModel, video_unet: UNetMotionModel) -> No
         if name in shared:
             module, _, weight = name.rpartition(".")
             video_unet.get_submodule(module).register_parameter(weight, shared[name])
+
+
+def freeze_all_but_cross_attention(unet: UNet2DConditionModel) -> None:
+    """Let only those weights of `unet` be trained that read the text."""
+    for name, weight in unet.named_parameters():
+        weight.requires_grad_(CROSS_ATTENTION in name)
 
 
 def published_model(tokenizer: CLIPTokenizer) -> VideoDenoiser:
@@ -177,6 +185,7 @@ def train(
     device = select_device()
     torch.manual_seed(seed)
     model = (model or published_model(stored_tokenizer(folder))).to(device)
+    freeze_all_but_cross_attention(model.unet)
     # On a CPU the backward pass of unfused attention is faster than that of torch's fused attention.
     model.unet.set_attn_processor(AttnProcessor())
     model.video_unet.set_attn_processor(AttnProcessor())

@@ -247,6 +247,10 @@ def test_joint_training_resumes_and_its_pipeline_generates_frames(with_vae: Path
     for part in ("unet", "text", "video_unet"):
         weights = [getattr(model, part).state_dict() for model in (before, after)]
         assert not equal_weights(*weights)
+    images = zip(before.unet.named_parameters(), after.unet.parameters(), strict=True)
+    changed = [name for (name, weight), trained in images if not torch.equal(weight, trained)]
+    assert changed
+    assert all(".attn2." in name for name in changed)
     assert generated_frames(with_vae).shape == (1, 8, 64, 64, 3)
 
 
