@@ -20,7 +20,7 @@ CLIP_BATCHES = {16: 8, 32: 2}  # clips per step
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Latents with their captions, and the motions that the captions tell, None if they tell none."""
+    """Latents with their captions, and the motions that the captions name, None if they name none."""
 
     latents: torch.Tensor
     captions: list[str]

@@ -1,4 +1,4 @@
-"""A second loss of stage 7 for the words of the motion: the features of the UNet must tell the motion of the caption.
+"""A second loss of stage 7 for the words of the motion: a classifier must find the motion in the features of the UNet.
 
 The motion adapter does not receive the text, only the features. The loss of the latents teaches the UNet to pass the
 words on only after thousands of steps, because the words lower that loss by less than 1 %. This loss does it directly,
@@ -17,7 +17,7 @@ from training.scenes.labels import MOTIONS, Motion
 
 WEIGHT = 0.1  # weight of this loss in the sum of the losses
 LOGIT_SCALE = 10.0  # the heads learn ten times as fast as the other weights, because they begin untrained
-UNNAMED = -100  # label of captions that do not tell the motion; cross_entropy ignores it
+UNNAMED = -100  # label of captions that do not name the motion; cross_entropy ignores it
 
 
 class MotionWords(nn.Module):
@@ -36,7 +36,7 @@ class MotionWords(nn.Module):
             layer.register_forward_hook(partial(self._collect, number))
 
     def loss(self, motions: Sequence[Motion | None]) -> torch.Tensor:
-        """Return the loss for the motions that the captions of the last forward pass tell; None if they tell none.
+        """Return the loss for the motions that the captions of the last forward pass name; None if they name none.
 
         Every motion stands for the same number of consecutive images in the batch: the frames of a clip, or one image.
         """

@@ -51,14 +51,14 @@ def test_evaluation_captions_name_the_motion_and_no_details() -> None:
             assert not any(f", {phrase}" in text for phrase in phrases), text
 
 
-def test_captions_of_images_tell_a_motion_as_often_as_wanted() -> None:
+def test_captions_of_images_name_a_motion_as_often_as_wanted() -> None:
     rng = np.random.default_rng(0)
     scene = Scene("city", "day", "snow", "wide", 0)
     captions = [image_caption(scene, rng, 0.5) for _ in range(400)]
-    told = [(text, motion) for text, motion in captions if motion is not None]
-    assert 160 < len(told) < 240
-    assert {motion for _, motion in told} == set(MOTIONS)
-    assert all(is_named(scene.moving(motion), text) for text, motion in told)
+    named = [(text, motion) for text, motion in captions if motion is not None]
+    assert 160 < len(named) < 240
+    assert {motion for _, motion in named} == set(MOTIONS)
+    assert all(is_named(scene.moving(motion), text) for text, motion in named)
     assert not any(
         is_named(scene.moving(motion), text) for text, none in captions if none is None for motion in MOTIONS
     )

@@ -1,4 +1,4 @@
-"""The second loss of stage 7 teaches a UNet to pass on the words of a caption that tell a motion."""
+"""The second loss of stage 7 teaches a UNet to pass on the words of a caption that name a motion."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_loss_of_a_clip_is_that_of_its_frames(model: VideoDenoiser) -> None:
     torch.testing.assert_close(of_clips, of_frames, atol=1e-4, rtol=1e-3)
 
 
-def test_captions_that_tell_no_motion_do_not_count(model: VideoDenoiser) -> None:
+def test_captions_that_name_no_motion_do_not_count(model: VideoDenoiser) -> None:
     denoise_images(model)
     assert model.motion_words.loss([None, None, None]).item() == 0
     noisy, timesteps = torch.randn(3, 4, 8, 8), torch.full((3,), 500)
@@ -58,7 +58,7 @@ def test_captions_that_tell_no_motion_do_not_count(model: VideoDenoiser) -> None
     torch.testing.assert_close(model.motion_words.loss(MOTIONS[:2]), all_captions, atol=1e-4, rtol=1e-3)
 
 
-def test_training_makes_the_features_tell_the_motion(model: VideoDenoiser) -> None:
+def test_training_makes_the_features_show_the_motion(model: VideoDenoiser) -> None:
     optimizer = Optimizer(model, 2e-3, muon=True)
     losses = []
     for _ in range(25):

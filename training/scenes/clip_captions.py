@@ -37,9 +37,9 @@ def clip_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def image_caption(scene: Scene, rng: np.random.Generator, motion_share: float) -> tuple[str, Motion | None]:
-    """Return a random caption of a still image, and the motion that it tells.
+    """Return a random caption of a still image, and the motion that it names.
 
-    A share of `motion_share` of the captions tells a random motion. It must not change the image.
+    A share of `motion_share` of the captions names a random motion. It must not change the image.
     """
     if rng.random() >= motion_share:
         return detailed_caption(scene, rng), None
