@@ -20,8 +20,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training.checkpoint import DEFAULT_FOLDER
 from training.latents import scene_latents
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
-from training.scenes.details import detailed_caption
-from training.scenes.labels import MOTIONS, Scene, sample_scene
+from training.scenes.clip_captions import image_caption
+from training.scenes.labels import Scene, sample_scene
 from training.tokenizer import MAX_TOKENS, build_tokenizer
 from training.trainer import Trainer, load_averaged_weights
 
@@ -111,13 +111,10 @@ def latent_size_at(step: int) -> int:
 
 def draw_captions(rng: np.random.Generator, scenes: Sequence[Scene]) -> list[str]:
     """Return one random caption per scene: some are empty, some describe a motion."""
-    drawn = []
-    for still in scenes:
-        scene, chance = still, rng.random()
-        if chance > 1 - MOTION_CAPTION_SHARE:
-            scene = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
-        drawn.append("" if chance < EMPTY_CAPTION_SHARE else detailed_caption(scene, rng))
-    return drawn
+    return [
+        "" if rng.random() < EMPTY_CAPTION_SHARE else image_caption(scene, rng, MOTION_CAPTION_SHARE)[0]
+        for scene in scenes
+    ]
 
 
 def stratified_timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:

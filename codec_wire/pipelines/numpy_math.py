@@ -138,7 +138,8 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
 def static_scaling(scales: NDArray[np.float16], values: Values, max_code: int) -> Scaling:
     """Return static scales in the form that the function `quantize` needs for frames like `values`.
 
-    The result is cached, because streams with equal scales and frame shapes can share the result.
+    The result is cached, because streams with equal scales and frame shapes can share the result. The shape is part of
+    the key, because a Scaling keeps its limits for one shape only.
     """
     return _shared_scaling(scales.tobytes(), values.shape, values.dtype, max_code)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec_wire.errors import InvalidLatents
+from codec_wire.pipelines.numpy_math import NO_FINITE_SCALE, NOT_FINITE
 
 _TORCH = {np.dtype("<f2"): torch.float16, np.dtype("<f4"): torch.float32}
 
@@ -37,7 +38,7 @@ def channel_scales(values: Tensor) -> Tensor:
     """
     scales = values.abs().amax(dim=1).to(torch.float16)
     if not bool(torch.isfinite(scales).all()):  # amax propagates NaN
-        raise InvalidLatents("the latents contain NaN, Inf or values that are too large for an fp16 scale")
+        raise InvalidLatents(NO_FINITE_SCALE)
     return scales
 
 
@@ -50,7 +51,7 @@ def raw_bytes(values: Tensor) -> bytes:
 def require_finite(values: Tensor) -> None:
     """Raise InvalidLatents if `values` contains NaN or Inf."""
     if not bool(torch.isfinite(values).all()):
-        raise InvalidLatents("the latents contain NaN or Inf")
+        raise InvalidLatents(NOT_FINITE)
 
 
 def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:

@@ -22,9 +22,12 @@ def group_of(nodeid: str) -> str:
 def new_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return a scheduler that sends all tests of a group to one process, in the order of `sort_tests`."""
     config.option.loadscopereorder = False
-    scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = group_of
-    return scheduler
+    return _GroupScheduling(config, log)
+
+
+class _GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
 
 
 def sort_tests(tests: list[pytest.Item]) -> None:
