@@ -1,14 +1,18 @@
 """The torch device of a diffusers pipeline, with the dtype and the number of CPU threads."""
 
+import os
 from dataclasses import dataclass
 
 import torch
 
 from codec_pixels.device_thread import DeviceThread
+from codec_pixels.usable_cpus import usable_cpus
 from codec_wire.errors import InvalidSettings
 from codec_wire.first_line import first_line
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that set the number of threads of torch."""
 AUTO = "auto"
 """Value of `dtype` that selects the dtype in which the weights of the model are stored."""
 
@@ -33,8 +37,8 @@ class Device:
 
         The `device` "auto" selects CUDA if CUDA is available, else the CPU. On the CPU, the `dtype` "auto" means fp32.
         On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is known only
-        after the model is loaded. If `threads` is None, torch determines the number of threads. Raises InvalidSettings
-        if the device is not available.
+        after the model is loaded. If `threads` is None, default_threads determines the number of threads. Raises
+        InvalidSettings if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -43,7 +47,7 @@ class Device:
         except (RuntimeError, AssertionError) as error:
             raise InvalidSettings(f"device {name!r} is not available: {first_line(error)}") from None
         dtype_name = "fp32" if dtype == AUTO and torch_device.type == "cpu" else dtype
-        return cls(torch_device, dtype_name, threads or torch.get_num_threads())
+        return cls(torch_device, dtype_name, threads or default_threads())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,6 +78,16 @@ class Device:
         """Return a new executor for the diffusers pipelines on this device."""
         # torch.set_num_threads applies to the calling thread, not to the process.
         return DeviceThread(torch.set_num_threads, (self.threads,))
+
+
+def default_threads() -> int:
+    """Return the number of CPU threads that run a model unless the setting `threads` is set.
+
+    This is the number of threads that torch uses by default, one for each core, but at most one for each CPU that the
+    process may use. If an environment variable sets the number of threads of torch, it is not changed.
+    """
+    threads = torch.get_num_threads()
+    return threads if any(map(os.environ.get, _THREAD_VARIABLES)) else min(threads, usable_cpus())
 
 
 def describe_hardware() -> str:

@@ -167,7 +167,11 @@ class Settings(
         "'auto' selects bf16 if the weights are stored as bf16, otherwise fp16.",
     )
     threads: int | None = _setting(
-        "Device", None, "Number of CPU threads that run the model. Default: one thread per CPU core.", ge=1
+        "Device",
+        None,
+        "Number of CPU threads that run the model. Default: one thread per CPU core, at most the CPUs that the "
+        "container or the CPU affinity allows.",
+        ge=1,
     )
     host: str = _setting(
         "Server",

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from codec_client import PixelDecoder, default_cache_dir
+from codec_pixels.usable_cpus import usable_cpus
 from codec_server.in_process import InProcessClient
 from codec_server.terminal.startup import configure_log
 from codec_wire.errors import CodecError
@@ -92,7 +93,8 @@ def _check_device() -> Finding:
 def _check_memory() -> Finding:
     pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     total = os.sysconf("SC_PHYS_PAGES") * page
-    return Finding("memory", "ok", f"{pages * page / 2**30:.1f} of {total / 2**30:.1f} GiB free, {os.cpu_count()} CPUs")
+    free = f"{pages * page / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return Finding("memory", "ok", f"{free}, {usable_cpus()} of {os.cpu_count()} CPUs usable")
 
 
 def _check_port(what: str, flag: str, host: str, port: int) -> Finding:
