@@ -47,8 +47,10 @@ class Lifecycle:
     This class is not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_serving: Callable[[], None] | None = None) -> None:
+        """`before_serving` is called once, immediately before the state becomes SERVING for the first time."""
         self._state = State.LOADING
+        self._before_serving = before_serving
         self._listeners: list[Callable[[State], None]] = []
         self._is_alive: Callable[[], bool] = lambda: True
 
@@ -80,6 +82,9 @@ class Lifecycle:
             return
         if state not in _NEXT[self._state]:
             raise ValueError(f"the transition from {self._state} to {state} is not allowed")
+        if state is State.SERVING and self._before_serving is not None:
+            before_serving, self._before_serving = self._before_serving, None
+            before_serving()
         self._state = state
         for listener in self._listeners:
             listener(state)

@@ -46,7 +46,7 @@ async def run_serve(settings: Settings) -> None:
     admission = Admission(
         settings.max_jobs, settings.max_cost, settings.max_request_bytes, settings.max_jobs_per_client
     )
-    service = LatentService(Lifecycle(), admission, Provenance.current(settings.image_digest))
+    service = LatentService(Lifecycle(ignore_loaded_objects), admission, Provenance.current(settings.image_digest))
     service.telemetry.tracer = tracer
     http = await start_configured_http(settings, service, api_keys, tls)
     grpc = await start_grpc_server(
@@ -61,7 +61,6 @@ async def run_serve(settings: Settings) -> None:
 
     async def load_and_follow() -> None:
         await models.start_serving(service)
-        ignore_loaded_objects()
         print_models(service.models.require_all(), url, time.perf_counter() - started)
         await models.follow(service)
 

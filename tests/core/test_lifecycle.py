@@ -55,3 +55,12 @@ def test_requests_are_accepted_only_while_serving(state: State) -> None:
     else:
         with pytest.raises(NotReady, match=f"the server is {state}"):
             lifecycle.require_serving()
+
+
+def test_function_before_serving_is_called_once_and_before_any_listener() -> None:
+    events: list[str] = []
+    lifecycle = Lifecycle(lambda: events.append(f"function in state {lifecycle.state}"))
+    lifecycle.subscribe(lambda state: events.append(str(state)))
+    for state in (State.WARMING, State.SERVING, State.LOADING, State.SERVING):
+        lifecycle.transition_to(state)
+    assert events == ["loading", "warming", "function in state warming", "serving", "loading", "serving"]
