@@ -48,8 +48,7 @@ class UpstreamCalls:
         self._metrics = metrics
         self._api_key = api_key
         self._stub: LatentServiceAsyncStub | None = None
-        self._generate: Any = None
-        """The method Generate, whose response messages are not parsed."""
+        """The methods of the servers. The response messages of Generate are not parsed."""
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
@@ -58,7 +57,7 @@ class UpstreamCalls:
         `servers` is the number of upstream servers to which `channel` connects.
         """
         self._stub, self._servers = LatentServiceStub(channel), servers
-        self._generate = channel.unary_stream(_GENERATE_PATH, pb.GenerateRequest.SerializeToString)
+        self._stub.Generate = channel.unary_stream(_GENERATE_PATH, pb.GenerateRequest.SerializeToString)
 
     def generate(self, request: pb.GenerateRequest, job: Job, map_hash: str) -> AsyncGenerator[StreamEvent, None]:
         """Yield the events of the method Generate. See `messages`.
@@ -72,11 +71,11 @@ class UpstreamCalls:
     ) -> AsyncGenerator[Any, None]:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
 
-        `method` is not "Generate", for which there is the function `generate`. `make_request` returns the request, or
-        an asynchronous iterator of requests. A failed call is repeated only if there are several servers and the call
-        has received no response message. A call is repeated only if the server of the call is overloaded, disconnected
-        or not ready. Raises a CodecError if the last call fails. If the last server asked for a retry delay, the raised
-        error contains this delay.
+        For the method Generate, use `generate` instead. `make_request` returns the request, or an asynchronous iterator
+        of requests. A failed call is repeated only if there are several servers and the call has received no response
+        message. A call is repeated only if the server of the call is overloaded, disconnected or not ready. Raises a
+        CodecError if the last call fails. If the last server asked for a retry delay, the raised error contains this
+        delay.
         """
         return self._results(method, make_request, job, map_hash, lambda message: message)
 
@@ -128,8 +127,7 @@ class UpstreamCalls:
             metadata.append((REQUEST_ID_KEY, record.request_id))
             if record.traceparent is not None:
                 metadata.append((TRACEPARENT_HEADER, record.traceparent))
-        start = self._generate if method == "Generate" else getattr(self._stub, method)
-        return start(request, metadata=metadata, timeout=timeout_of(job))
+        return getattr(self._stub, method)(request, metadata=metadata, timeout=timeout_of(job))
 
 
 async def _batch_size(call: Any) -> int:
