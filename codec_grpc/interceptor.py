@@ -32,7 +32,7 @@ class ErrorBoundary(ServerInterceptor):
         self._wrapped: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
         """Dictionary of tuples with the original handler and the wrapped handler of a gRPC method, by method name."""
         self._job_receptions = Receptions(service.admission.memory)
-        self._other_receptions = Receptions(None)
+        self._other_receptions = Receptions(None, prefers_new=True)
         self._refused_receptions = Receptions(None)
         self._auxiliary = AuxiliaryMethods(self._other_receptions)
 

@@ -6,7 +6,6 @@ take up to MAX_REQUEST_BYTES. If no method waits for a message, the flow control
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from grpc.aio import EOF
 
 from codec_grpc.message_compression import decompress
+from codec_grpc.waiting_calls import WaitingCalls
 from codec_wire.errors import CodecError, Overloaded, RequestTimeout
 from core.input_image import MAX_IMAGE_BYTES
 from core.request_memory import RequestMemory, Reservation
@@ -40,10 +40,10 @@ SMALL_BYTES = 64 * 1024
 class Receptions:
     """Turns in which calls receive request messages.
 
-    At most MAX_TURNS messages are received at the same time. Clients take turns, so that a client with many calls does
-    not delay other clients. If a message is not complete after TURN_S seconds and other calls wait, the next call gets
-    the turn, and the reception of the message is slow. If no call waits at that time, the next call that has to wait
-    gets the turn of the oldest such reception at once.
+    At most MAX_TURNS messages are received at the same time. codec_grpc.waiting_calls describes the order of the calls
+    that wait, and `prefers_new`. If a message is not complete after TURN_S seconds and other calls wait, the next call
+    gets the turn, and the reception of the message is slow. If no call waits at that time, the next call that has to
+    wait gets the turn of the oldest such reception at once.
 
     A slow reception reserves the maximum size of a message in `memory`. A client may have one slow reception; further
     ones may together reserve at most half of `memory`. If the memory is not available, the reception keeps its turn
@@ -54,11 +54,10 @@ class Receptions:
     This class is not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self, memory: RequestMemory | None) -> None:
+    def __init__(self, memory: RequestMemory | None, *, prefers_new: bool = False) -> None:
         self._memory = memory
         self._turns = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """Calls that wait for a turn, by client. The first client in the dictionary gets the next turn."""
+        self._waiting = WaitingCalls(prefers_new=prefers_new)
         self._slow_bytes: dict[str, int] = {}
         """Number of bytes that the slow receptions of each client have reserved."""
         self._overdue: dict[Reception, None] = {}
@@ -76,10 +75,9 @@ class Receptions:
         return Reception(self, client)
 
     async def _wait(self, client: str) -> None:
-        if client in self._waiting and sum(map(len, self._waiting.values())) >= MAX_WAITING:
+        if client in self._waiting and len(self._waiting) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} other calls wait to send a message, which is the limit", retry_after_s=1)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
+        turn = self._waiting.add(client)
         while self._overdue and not next(iter(self._overdue))._give_up_turn():
             pass
         try:
@@ -87,24 +85,13 @@ class Receptions:
         except asyncio.CancelledError:
             if not turn.cancelled():  # the call had just got the turn
                 self._end_turn()
-            elif turn in (queue := self._waiting.get(client, deque())):
-                queue.remove(turn)
-                if not queue:
-                    del self._waiting[client]
+            self._waiting.discard(client, turn)
             raise
 
     def _end_turn(self) -> None:
-        """Give the turn to the next client. If no call waits, reduce the number of turns."""
-        while self._waiting:
-            client = next(iter(self._waiting))
-            queue = self._waiting.pop(client)
-            turn = queue.popleft()
-            if queue:
-                self._waiting[client] = queue
-            if not turn.done():  # otherwise the call was cancelled
-                turn.set_result(None)
-                return
-        self._turns -= 1
+        """Give the turn to the next call. If no call waits, reduce the number of turns."""
+        if not self._waiting.give_turn():
+            self._turns -= 1
 
     def _reserve_slow(self, client: str, *, may_keep_turn: bool) -> Reservation | None:
         """Reserve the memory for a slow reception of `client`.
@@ -117,7 +104,7 @@ class Receptions:
         size = min(MAX_REQUEST_BYTES, self._memory.limit)
         used = self._slow_bytes.get(client, 0)
         if used and used + size > self._memory.limit // 2:
-            if may_keep_turn and self._waiting.keys() == {client}:
+            if may_keep_turn and self._waiting.are_all_of(client):
                 return None
             raise Overloaded("this client sends too many messages slowly at the same time", retry_after_s=1)
         try:
