@@ -26,6 +26,7 @@ from core.diffusers_engine.memory_meter import can_measure, measure_peak
 from core.diffusers_engine.sampler import sample_batch
 from core.diffusers_engine.sources import ModelSource, model_sources
 from core.engine import Event, Job
+from core.model_selection import select_model
 from core.plan import StreamPlan, plan
 from core.settings import Settings
 from core.switches import Mode
@@ -109,8 +110,9 @@ class ReferenceModel:
     def plan(self, fixture: Fixture) -> StreamPlan:
         """Return the plan for the latents of `fixture`.
 
-        Raises InvalidRequest if the model does not support `fixture`.
+        Raises InvalidRequest, NotFound or UnsupportedModality if the model does not support `fixture`.
         """
+        select_model(fixture.request, [self.info])
         return plan(fixture.request, map_from_model(self.info, self.vae_scale_factor, self.vae_class), self.info)
 
     async def _sample(self, engine: DiffusersEngine, fixture: Fixture, on_step: OnStep) -> Latents:

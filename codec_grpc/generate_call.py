@@ -35,13 +35,13 @@ async def generate(
     reports_steps = request.progress
     plan = service.plan(request_from_message(request))
     del request  # `plan` has copies of the images
-    service.models.require_map_hash(pinned, plan)
     served = service.models.for_plan(plan)
+    served.require_map_hash(pinned)
     call.response_metadata = (
         (MAP_HASH_KEY, served.bundle.hash),
         (MODEL_KEY, header_value(plan.model)),
         (SEED_KEY, str(plan.seed)),
-        (PARAMETERS_KEY, response_parameters(service, plan)),
+        (PARAMETERS_KEY, response_parameters(plan, served, service.provenance)),
         (MODE_KEY, str(served.acceleration)),
     )
     end_reception()  # `service.generate` counts the memory of the images

@@ -47,14 +47,14 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     if isinstance(generation, RenderedBody):
         return await render(request, generation, pinned)
     plan = service.plan(generation)
-    service.models.require_map_hash(pinned, plan)
+    served = service.models.for_plan(plan)
+    served.require_map_hash(pinned)
     wire_format, content_type = negotiate(generation.stream_format, accept)
-    bundle = service.models.for_plan(plan).bundle
     if accepts_event_stream(accept):
         return await send_events(request, plan, wire_format)
     if plan.has_previews:
         raise InvalidRequest("preview_every", f"requires the request header Accept: {EVENT_STREAM}")
-    encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
+    encoding = choose_encoding(request, served.bundle.dictionary(wire_format, plan.header.pipeline))
     response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(encoding.compressor(), wire_format))
     return response

@@ -34,9 +34,9 @@ class FileEncoder:
 
         `pixels` is a uint8 array of RGB values with the shape [frames, height, width, 3].
         """
-        map_hash = self.service.models.for_plan(plan).bundle.hash
-        environment = environment_of(self.service, plan)
-        parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters(), environment)
+        served = self.service.models.for_plan(plan)
+        environment = environment_of(served, self.service.provenance)
+        parameters = file_parameters(plan.header, served.bundle.hash, pixels.shape, plan.file_parameters(), environment)
         return await asyncio.to_thread(self._encode, pixels, plan, parameters)
 
     async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:

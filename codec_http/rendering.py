@@ -30,7 +30,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
     service = request.app[SERVICE]
     partial_images = body.partial_images if isinstance(body, RenderedImagesBody) else 0
     plans = service.plan_rendered(body, body.n, partial_images)
-    service.models.require_map_hash(pinned, plans[0])
+    service.models.for_plan(plans[0]).require_map_hash(pinned)
     if isinstance(body, RenderedImagesBody) and body.stream:
         return await stream_images(request, body, plans)
     return await _send_files(request, body, plans)

@@ -55,7 +55,7 @@ def generation_headers(
         LATENT_MAP_HEADER: served.bundle.hash,
         MODEL_HEADER: header_value(plan.model),
         SEED_HEADER: str(plan.seed),
-        PARAMETERS_HEADER: response_parameters(service, plan),
+        PARAMETERS_HEADER: response_parameters(plan, served, service.provenance),
         MODE_HEADER: str(served.acceleration),
         hdrs.VARY: VARY,
         hdrs.CACHE_CONTROL: "no-store",

@@ -117,7 +117,7 @@ class RayModels:
                 service.lifecycle.transition_to(State.LOADING)
             return False
         await self._describe(service, found)
-        service.admission.devices = sum(map(running_replicas, found.values()))
+        service.admission.set_devices(sum(map(running_replicas, found.values())))
         if service.lifecycle.state is State.LOADING:
             service.lifecycle.transition_to(State.SERVING)
         return True

@@ -94,7 +94,7 @@ class InProcessClient(LatentClient):
         plan = self.service.plan(request)
         self.used = self.service.models.for_plan(plan)
         response.record_map_hash(self.used.bundle.hash, self.pinned_map)
-        response.parameters = parse_parameters(response_parameters(self.service, plan))
+        response.parameters = parse_parameters(response_parameters(plan, self.used, self.service.provenance))
         job = Job(deadline=asyncio.get_running_loop().time() + timeout_s, reports_steps=True)
         async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:

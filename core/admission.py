@@ -41,7 +41,7 @@ class Admission:
     is the product of the numbers of pixels, latent frames and steps. `max_request_bytes` limits the total size of the
     request bodies that are being received and the input images of active jobs. `working_memory` limits the memory that
     active jobs need on the device. `max_jobs` and `max_cost` are limits for one device. For more than one device,
-    `max_jobs` and `max_cost` are multiplied by `devices`, the number of devices. This class is not thread-safe: use it
+    `set_devices` multiplies `max_jobs` and `max_cost` by the number of devices. This class is not thread-safe: use it
     only from the event loop's thread.
     """
 
@@ -55,11 +55,10 @@ class Admission:
         self.memory = RequestMemory(max_request_bytes, self.retry_after_s)
         self.working_memory = WorkingMemory(self.retry_after_s)
         self.refusals = Refusals()
-        self.devices = 1
-        """Number of devices that run jobs at the same time."""
         self._max_jobs = max_jobs
         self._max_jobs_per_client = max_jobs_per_client
         self._max_cost = max_cost
+        self.set_devices(1)
         self._jobs = 0
         self._jobs_of: dict[str, int] = {}
         """Number of active jobs of each client, as a dictionary by client. Clients without active jobs are not in the
@@ -70,6 +69,13 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def set_devices(self, devices: int) -> None:
+        """Set the number of devices that run jobs at the same time, and the limits that depend on it."""
+        self.devices = devices
+        self.max_jobs = self._max_jobs * devices
+        self.max_jobs_per_client = self._max_jobs_per_client or default_jobs_per_client(self.max_jobs)
+        self.max_cost = self._max_cost * devices
+
     @property
     def jobs(self) -> int:
         """Number of active jobs."""
@@ -79,21 +85,6 @@ class Admission:
     def cost(self) -> int:
         """Total cost of the active jobs."""
         return self._cost
-
-    @property
-    def max_jobs(self) -> int:
-        """Maximum number of active jobs."""
-        return self._max_jobs * self.devices
-
-    @property
-    def max_jobs_per_client(self) -> int:
-        """Maximum number of active jobs of one client."""
-        return self._max_jobs_per_client or default_jobs_per_client(self.max_jobs)
-
-    @property
-    def max_cost(self) -> int:
-        """Maximum total cost of the active jobs."""
-        return self._max_cost * self.devices
 
     @property
     def seconds_per_cost(self) -> float:

@@ -1,6 +1,6 @@
 """Selection of the model for a request, by latent space, modality and model name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from codec_pixels.known_models import hub_id_of_latent_space, hub_id_of_name
 from codec_wire.errors import NotFound, UnsupportedModality, truncated_repr
@@ -18,7 +18,7 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
     Raises NotFound or UnsupportedModality if no model matches. The error names the request field whose value matches no
     model, and the allowed values of this field.
     """
-    candidates = list(models)
+    candidates = models
     if request.latent_space is not None:
         candidates = models_in_latent_space(request.latent_space, candidates, request.model)
     elif request.model is not None:
@@ -27,12 +27,11 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
     return next((model for model in candidates if request.model in _names(model)), candidates[0])
 
 
-def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
+def models_named(name: str, models: Sequence[ModelInfo]) -> list[ModelInfo]:
     """Return the models that have `name` as their name or as an alias.
 
     Raises NotFound if no model has this name or alias.
     """
-    models = list(models)
     matching = [model for model in models if name in _names(model)]
     if not matching:
         names = ", ".join(dict.fromkeys(known for model in models for known in _names(model)))
@@ -46,7 +45,7 @@ def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
 
 
 def models_in_latent_space(
-    latent_space: str, models: Iterable[ModelInfo], requested_model: str | None = None
+    latent_space: str, models: Sequence[ModelInfo], requested_model: str | None = None
 ) -> list[ModelInfo]:
     """Return the models with the latent space `latent_space`.
 
@@ -54,7 +53,6 @@ def models_in_latent_space(
     how to start a server that serves `latent_space`. If `requested_model` is a known model, the message of the error
     contains the hub id of this model.
     """
-    models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]
     if not matching:
         served = list(dict.fromkeys(model.latent_space for model in models))

@@ -15,7 +15,6 @@ from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
 from core.lora_limits import require_loras
 from core.model import INPUT_FIELDS, ModelInfo
-from core.model_selection import select_model
 from core.pipeline_limits import require_keyframe_interval, require_pipeline
 from core.prompt_syntax import require_prompt_syntax
 from core.request_mode import select_mode
@@ -136,10 +135,9 @@ class StreamPlan:
 def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) -> StreamPlan:
     """Return the plan for `request` on `model`. `bundle` is the latent-space map of `model`.
 
-    Raises InvalidRequest, NotFound or UnsupportedModality if the request is not valid. The error names the invalid
-    field.
+    `model` must be the model that core.model_selection.select_model has selected for `request`. Raises InvalidRequest
+    with the name of the field if the request is not valid.
     """
-    select_model(request, [model])
     image = _input_image("image", request.image)
     control_image = _input_image("control_image", request.control_image)
     mask = _input_image("mask", request.mask)

@@ -5,8 +5,9 @@ from operator import attrgetter
 
 from codec_pixels.parameters import REQUEST_FIELDS, ParameterValue, file_parameters, to_json
 from codec_wire.latents import LatentStreamHeader
+from core.pins import Provenance
 from core.plan import StreamPlan
-from core.service import LatentService
+from core.served import ModelInstance
 
 _SENT_BY_THE_CLIENT = ("prompt", "negative_prompt", "image", "control_image", "mask", "latents")
 """Request fields that a response does not repeat.
@@ -19,14 +20,13 @@ _values_of = attrgetter(*_FIELDS)
 """Return the values of the attributes _FIELDS of a plan."""
 
 
-def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
-    """Return the device, the library versions and the image digest of the process that runs the model.
+def environment_of(served: ModelInstance, provenance: Provenance) -> dict[str, str | None]:
+    """Return the device, the library versions and the image digest of the process that runs the model `served`.
 
-    A gateway returns the values of the upstream server.
+    `provenance` is that of the LatentService. A gateway returns the values of the upstream server.
     """
-    provenance = service.provenance
     return {
-        "device": service.models.for_plan(plan).device,
+        "device": served.device,
         "versions": _versions_text(tuple(provenance.versions.items())) or None,
         "image_digest": provenance.image_digest,
     }
@@ -37,14 +37,17 @@ def _versions_text(versions: tuple[tuple[str, str], ...]) -> str:
     return ", ".join(f"{name}={version}" for name, version in sorted(versions))
 
 
-def response_parameters(service: LatentService, plan: StreamPlan) -> str:
-    """Return the parameters of the response for `plan` as one line of ASCII JSON, without prompts and images."""
+def response_parameters(plan: StreamPlan, served: ModelInstance, provenance: Provenance) -> str:
+    """Return the parameters of the response for `plan` as one line of ASCII JSON, without prompts and images.
+
+    `served` is the model of the plan, and `provenance` is that of the LatentService.
+    """
     before, after = _around_seed(
         plan.header,
-        service.models.for_plan(plan).bundle.hash,
+        served.bundle.hash,
         (plan.num_frames, plan.height, plan.width),
         _values_of(plan),
-        tuple(environment_of(service, plan).items()),
+        tuple(environment_of(served, provenance).items()),
         keyframe_interval=plan.keyframe_interval if plan.header.pipeline_spec.delta else None,
     )
     return f"{before}{plan.seed}{after}"

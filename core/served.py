@@ -277,17 +277,6 @@ class ServedModels:
                 )
         raise NotFound("hash", f"{truncated_repr(digest)} not found; `decoders` in {INFO_PATH} lists the hashes")
 
-    def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
-        """Check that the latent-space map for `plan` has the hash that the client requires.
-
-        The client requires the hash `expected`, in the format "sha256:<hex>".
-
-        Without `expected`, nothing is checked.
-
-        Raises MapMismatch if the hash of the map differs from `expected`. The MapMismatch contains both hashes.
-        """
-        self.for_plan(plan).require_map_hash(expected)
-
     def _infos(self) -> list[ModelInfo]:
         return [instance.model for instance in self.require_all()]
 

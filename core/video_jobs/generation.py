@@ -142,7 +142,7 @@ async def _write_video(
         await _store_chunks(parts, job, files)
         return
     shape = (decoding.num_frames, decoding.height, decoding.width, 3)
-    request, environment = planned.file_parameters(), environment_of(service, planned)
+    request, environment = planned.file_parameters(), environment_of(served, service.provenance)
     parameters = file_parameters(planned.header, served.bundle.hash, shape, request, environment)
     await _encode_frames(parts, decoding, parameters, job, files)
 

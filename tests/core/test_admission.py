@@ -81,7 +81,7 @@ async def test_wait_idle_returns_after_the_last_job() -> None:
 
 def test_limits_are_those_of_each_device() -> None:
     admission = Admission(max_jobs=2, max_cost=10)
-    admission.devices = 3
+    admission.set_devices(3)
     assert (admission.max_jobs, admission.max_cost) == (6, 30)
     assert admission.max_jobs_per_client == 5
     for client in "abcdef":
@@ -92,7 +92,7 @@ def test_limits_are_those_of_each_device() -> None:
 
 def test_request_over_the_cost_of_one_device_is_too_large_for_several() -> None:
     admission = Admission(max_jobs=2, max_cost=10)
-    admission.devices = 3
+    admission.set_devices(3)
     with pytest.raises(TooLarge):
         admission.admit(11)
 
@@ -102,5 +102,5 @@ def test_several_devices_shorten_the_time_to_wait() -> None:
     admission.record_duration(1, 1.0)
     admission.admit(100)
     assert admission.retry_after_s() >= 50
-    admission.devices = 5
+    admission.set_devices(5)
     assert 10 <= admission.retry_after_s() <= 16

@@ -8,8 +8,7 @@ from codec_wire.errors import NotFound, UnsupportedModality
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest, parse_request
 from core.model_selection import select_model
-from core.plan import plan
-from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, bundle_of
+from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL
 
 OTHER_SPACE_MODEL = replace(MODEL, name="other", aliases=(), latent_space="a/b")
 THIRD_MODEL = replace(MODEL, name="third", aliases=())
@@ -81,16 +80,3 @@ def test_modality_that_the_named_model_does_not_generate_is_unsupported() -> Non
     with pytest.raises(UnsupportedModality, match=message) as caught:
         select_model(request(model="tiny-sd", modality=Modality.VIDEO), MODELS)
     assert caught.value.supported == ("image-latents",)
-
-
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [
-        ({"model": "sd9"}, NotFound),
-        ({"latent_space": "a/b"}, NotFound),
-        ({"modality": Modality.VIDEO}, UnsupportedModality),
-    ],
-)
-def test_plan_rejects_a_request_for_another_model(fields: dict[str, object], error: type[Exception]) -> None:
-    with pytest.raises(error):
-        plan(request(**fields), bundle_of(MODEL), MODEL)

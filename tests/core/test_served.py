@@ -68,10 +68,9 @@ def test_models_in_one_latent_space_share_the_map_of_the_first() -> None:
 
 
 def test_other_map_hash_than_the_expected_one_raises_with_both() -> None:
-    models = serve(MODEL)
-    bundle = models.require_default().bundle
-    planned = plan(GenerationRequest(prompt="x"), bundle, MODEL)
-    models.require_map_hash(None, planned)
-    models.require_map_hash(bundle.hash, planned)
-    with pytest.raises(MapMismatch, match=f"requires the latent-space map sha256:0, but this server has {bundle.hash}"):
-        models.require_map_hash("sha256:0", planned)
+    served = serve(MODEL).require_default()
+    digest = served.bundle.hash
+    served.require_map_hash(None)
+    served.require_map_hash(digest)
+    with pytest.raises(MapMismatch, match=f"requires the latent-space map sha256:0, but this server has {digest}"):
+        served.require_map_hash("sha256:0")
