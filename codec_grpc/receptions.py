@@ -127,9 +127,9 @@ class Reception:
     """The reception of one request message. Receptions.begin creates it; `end` must be called."""
 
     __slots__ = (
+        "_began_at",
         "_client",
         "_has_turn",
-        "_patience_ends",
         "_receptions",
         "_refusal",
         "_reservation",
@@ -145,7 +145,7 @@ class Reception:
         self._refusal: CodecError | None = None
         self._timeout: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._patience_ends = 0.0
+        self._began_at = 0.0
 
     async def receive(self, read: Callable[[], Awaitable[Any]], max_bytes: int = MAX_REQUEST_BYTES) -> bytes | None:
         """Return the message that `read` returns, decompressed, or None if the client sends no more messages.
@@ -155,10 +155,10 @@ class Reception:
         decompressed. Raises RequestTimeout if the message is not complete after RECEIVE_TIMEOUT_S seconds. Raises
         Overloaded if the reception is slow and the memory for it is not available.
         """
-        self._patience_ends = asyncio.get_running_loop().time() + PATIENCE_S
+        self._began_at = asyncio.get_running_loop().time()
         self._start_timer()
         try:
-            async with asyncio.timeout(RECEIVE_TIMEOUT_S) as self._timeout:
+            async with asyncio.timeout(None) as self._timeout:
                 message = await read()
         except TimeoutError:
             raise self._take_refusal() from None
@@ -200,10 +200,18 @@ class Reception:
 
     def _end_turn_if_needed(self) -> None:
         """Give up the turn if other calls wait for it, otherwise as soon as a call waits."""
+        self._end_at(self._began_at + RECEIVE_TIMEOUT_S)  # not set before, because most receptions end earlier
         if self._receptions._waiting:
             self._give_up_turn()
         else:
             self._receptions._overdue[self] = None
+
+    def _end_at(self, time: float, refusal: CodecError | None = None) -> None:
+        """Let `receive` raise `refusal`, or RequestTimeout without `refusal`, at `time`, unless it is about to end."""
+        assert self._timeout is not None  # noqa: S101 - set by receive
+        if not self._timeout.expired():
+            self._refusal = refusal
+            self._timeout.reschedule(time)
 
     def _give_up_turn(self) -> bool:
         """Give up the turn, because other calls wait for it. Return whether it has ended or is about to end.
@@ -214,13 +222,10 @@ class Reception:
         loop = asyncio.get_running_loop()
         try:
             self._reservation = self._receptions._reserve_slow(
-                self._client, may_keep_turn=loop.time() < self._patience_ends
+                self._client, may_keep_turn=loop.time() < self._began_at + PATIENCE_S
             )
         except CodecError as error:
-            assert self._timeout is not None  # noqa: S101 - set by receive
-            if not self._timeout.expired():
-                self._refusal = error
-                self._timeout.reschedule(loop.time())
+            self._end_at(loop.time(), error)
             return True
         if self._reservation is None:
             self._start_timer()
