@@ -33,6 +33,7 @@ PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
 WORDS_STEPS = 600  # number of steps with still images only, which teach the words for motions
 MOTION_CAPTION_SHARE = 0.4  # share of still images whose captions have words for a motion; before WORDS_STEPS, 0.9
 CROSS_ATTENTION = ".attn2."  # contained in the name of every parameter of the UNet that is trained in this stage
+MOVEMENT_WEIGHT = 3.0  # additional weight of that part of a clip's error which differs between its frames
 LARGE_INTERVAL = 16  # number of steps from one step with 64x64 latents to the next
 
 
@@ -132,9 +133,13 @@ def clip_timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
 
 
 def frames_of_step(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the positions of the frames of a step, int64 [FRAMES_PER_STEP]: random ones or consecutive ones."""
+    """Return the positions of the frames of a step, int64 [FRAMES_PER_STEP]: random ones or consecutive ones.
+
+    Random positions are symmetric, so that a clip played backwards has the same frames in reverse order.
+    """
     if rng.random() < 0.5:
-        return np.sort(rng.choice(FRAMES, FRAMES_PER_STEP, replace=False))
+        early = rng.choice(FRAMES // 2, FRAMES_PER_STEP // 2, replace=False)
+        return np.sort(np.concatenate([early, FRAMES - 1 - early]))
     return rng.integers(FRAMES - FRAMES_PER_STEP + 1) + np.arange(FRAMES_PER_STEP)
 
 
@@ -155,16 +160,23 @@ def image_loss(
 def clip_loss(
     model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of the latents and of the motion words for some frames of clips with random noise."""
+    """Return the losses of the latents and of the motion words for some frames of clips with random noise.
+
+    Most of the error is the same in all frames, because the noise hides what the scene looks like. What differs between
+    the frames, their movement and their flicker, has a higher weight. The best prediction is the same with any weights.
+    """
     device = model.unet.device
     positions = frames_of_step(rng)
     clean = batch.latents[:, torch.from_numpy(positions)].to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
     timesteps = clip_timesteps(rng, len(clean)).to(device)
+    # Where the second clip of a pair is the first one played backwards, only the words can tell which one is which.
+    noise[1::2], timesteps[1::2] = noise[::2].flip(1), timesteps[::2]
     noisy = scheduler.add_noise(clean, noise, timesteps)
     with mixed_precision(device):
         predicted = model.denoise_clips(noisy, timesteps, batch.captions, positions)
-    loss = functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+    error = predicted.float() - scheduler.get_velocity(clean, noise, timesteps)
+    loss = error.square().mean() + MOVEMENT_WEIGHT * (error - error.mean(1, keepdim=True)).square().mean()
     return loss, model.motion_words.loss(batch.motions)
 
 

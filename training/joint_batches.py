@@ -1,5 +1,6 @@
 """Batches of stage 7: latents of still scenes and of clips, with their captions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from training.denoiser import EMPTY_CAPTION_SHARE
 from training.latents import scene_latents
 from training.runtime import select_device
 from training.scenes.clip_captions import clip_caption, image_caption
-from training.scenes.labels import Motion, sample_moving_scene, sample_varied_scene
+from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_varied_scene
 
 STILL_BATCHES = {16: 16, 32: 6, 64: 3}  # images per step for each latent height and width
-CLIP_BATCHES = {16: 8, 32: 2}  # clips per step
+CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
+REVERSED: Mapping[Motion, Motion] = {"pan": "pan_left", "pan_left": "pan", "zoom": "zoom_out", "zoom_out": "zoom"}
+"""Motion that is seen when a clip is played backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,27 @@ class Batches:
         return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], described)
 
     def clips(self, rng: np.random.Generator, side: int) -> Batch:
-        """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions."""
+        """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions.
+
+        Clips are ordered in pairs: the second clip is the first one played backwards, if that is another motion.
+        """
         scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
-        latents = torch.stack([clip_latents(self._folder, self._vae, scene, side) for scene in scenes])
-        return with_empty_captions(rng, latents, [(clip_caption(scene, rng), scene.motion) for scene in scenes])
+        latents = [clip_latents(self._folder, self._vae, scene, side) for scene in scenes]
+        for first in range(0, len(scenes), 2):
+            if (scene := played_backwards(scenes[first])) is not None:
+                scenes[first + 1], latents[first + 1] = scene, latents[first].flip(0)
+        described: list[tuple[str, Motion | None]] = [(clip_caption(scene, rng), scene.motion) for scene in scenes]
+        return with_empty_captions(rng, torch.stack(latents), described)
+
+
+def played_backwards(scene: Scene) -> Scene | None:
+    """Return the scene whose clip is that of `scene` played backwards, or None if there is no such scene.
+
+    Rain and snow do not rise.
+    """
+    if scene.weather in ("rain", "snow") or scene.motion not in REVERSED:
+        return None
+    return scene.moving(REVERSED[scene.motion])
 
 
 def with_empty_captions(

@@ -58,7 +58,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (motion, joint):
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
     monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
-    monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 1})
+    monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 2})
     monkeypatch.setattr(joint, "latent_size_at", lambda *_: 16)
     monkeypatch.setattr(joint, "WORDS_STEPS", 1)
 
