@@ -18,6 +18,9 @@ from training.latents import encoder_fingerprint
 from training.runtime import select_device
 from training.tokenizer import save_tokenizer
 
+LOADING_KEYS = ("_name_or_path", "is_local", "local_files_only")
+"""How diffusers and transformers loaded a component. They store it with the component, for which it has no meaning."""
+
 
 def trained_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
     """Return the averaged denoiser of stage 7 if it has been trained, otherwise that of stage 3."""
@@ -74,6 +77,15 @@ def write_published_with_vae(folder: Path, out: Path, published: Path = MODEL_FO
     vae.to(torch.float16).save_pretrained(out / "vae")
 
 
+def remove_loading_keys(pipeline: Path) -> None:
+    """Remove LOADING_KEYS from the configurations of a stored pipeline."""
+    for config in pipeline.rglob("*config.json"):
+        written = json.loads(config.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in written.items() if key not in LOADING_KEYS}
+        if kept != written:
+            config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = DEFAULT_FOLDER,
     *,
@@ -91,11 +103,7 @@ def main(
         write_published_with_vae(folder, out)
     else:
         write_trained(folder, out)
-    # diffusers records the path from which a model was loaded. It has no meaning on other machines.
-    for config in out.rglob("config.json"):
-        written = json.loads(config.read_text(encoding="utf-8"))
-        if written.pop("_name_or_path", None) is not None:
-            config.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    remove_loading_keys(out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     rich_print(f"{out}: {size / 1e6:.1f} MB")
 

@@ -319,6 +319,15 @@ def test_published_pipeline_is_written_with_another_decoder_but_not_with_another
         assemble.write_published_with_vae(tmp_path, tmp_path / "pipeline", published)
 
 
+def test_stored_configurations_do_not_tell_how_components_were_loaded(tmp_path: Path) -> None:
+    loaded = CLIPTokenizer.from_pretrained(MODEL_FOLDER / "tokenizer")
+    loaded.save_pretrained(tmp_path / "tokenizer")
+    config = tmp_path / "tokenizer" / "tokenizer_config.json"
+    assert set(assemble.LOADING_KEYS) & set(json.loads(config.read_text()))
+    assemble.remove_loading_keys(tmp_path)
+    assert json.loads(config.read_text()) == json.loads((MODEL_FOLDER / "tokenizer" / config.name).read_text())
+
+
 def test_latent_sizes_follow_the_schedule() -> None:
     assert denoiser.latent_size_at(0) == denoiser.latent_size_at(denoiser.SMALL_STEPS - 1) == 16
     assert {denoiser.latent_size_at(step) for step in range(denoiser.SMALL_STEPS, denoiser.LARGE_FROM)} == {32}
