@@ -8,6 +8,7 @@ Numba has no fp16 numbers on CPUs, so fp16 numbers are passed as their bits in u
 declared read-only, so that it accepts read-only arrays too.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -33,6 +34,12 @@ def _array(dtype: Any, dimensions: int) -> Any:
     return types.Array(dtype, dimensions, "C", readonly=True)
 
 
+@functools.cache
+def _report_compilation() -> None:
+    """Log once that loops are compiled. The first function of this module takes a small part of the time."""
+    log.info("compiling loops that are not in Numba's cache, which takes several seconds")
+
+
 def _compile(signature: Any) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that compiles a function for the types in `signature`."""
 
@@ -43,6 +50,8 @@ def _compile(signature: Any) -> Callable[[FunctionT], FunctionT]:
         except Exception as error:  # for example, no directory of the cache is writable, or a file in it is damaged
             log.debug("%s is compiled without Numba's cache: %r", function.__name__, error)
             compiled = numba.njit(signature, **options)(function)
+        if not compiled.stats.cache_hits:  # type: ignore[attr-defined]  # the dispatcher that numba.njit returns
+            _report_compilation()
         return compiled
 
     return decorate

@@ -192,3 +192,18 @@ def test_loops_are_compiled_if_the_cache_is_damaged(suffix: str, tmp_path: Path)
     for path in files:
         path.write_bytes(path.read_bytes()[:20])
     assert run(PACK, NUMBA_CACHE_DIR=str(tmp_path)) == PACKED
+
+
+LOGGED = """
+import logging, sys
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(levelname)s %(message)s")
+from codec_wire.pipelines.host import use_compiled_math
+use_compiled_math()
+"""
+
+
+@pytest.mark.slow
+def test_compilation_is_logged_once_unless_the_loops_are_in_the_cache(tmp_path: Path) -> None:
+    line = "INFO compiling loops that are not in Numba's cache, which takes several seconds"
+    assert run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path)) == line
+    assert run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path)) == ""
