@@ -10,7 +10,7 @@ from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
 from core.deadline import before_deadline
 from core.engine import Job
-from core.generation import to_public_error
+from core.public_errors import to_public_error
 from core.service import LatentService
 from core.working_memory import NO_MEMORY, JobMemory
 

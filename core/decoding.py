@@ -10,7 +10,7 @@ from codec_wire.message_decoder import Message
 from core.deadline import before_deadline
 from core.decode_plan import DecodePlan, DecodeRequest, modality_of, plan_decode
 from core.engine import Job
-from core.generation import to_public_error
+from core.public_errors import to_public_error
 from core.received_stream import LATENTS_FIELD
 from core.service import LatentService
 

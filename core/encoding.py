@@ -10,7 +10,7 @@ from codec_wire.maps import LatentMapBundle
 from core.deadline import before_deadline
 from core.encode_plan import EncodePlan, EncodeRequest, modality_of_file, plan_encode
 from core.engine import Job
-from core.generation import to_public_error
+from core.public_errors import to_public_error
 from core.request_record import current_record
 from core.served import ModelInstance
 from core.service import LatentService

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 
 from codec_wire.errors import CodecError, Overloaded, SequenceError, TruncatedStream
@@ -12,12 +12,13 @@ from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
+from core.deadline import Deadline, before_deadline
 from core.engine import Engine, Job, PixelPreview, Pixels
 from core.engine_failures import EngineFailures
-from core.generation import EventsUntilDeadline, StreamStats, to_public_error
 from core.lifecycle import Lifecycle, State
 from core.pins import Provenance
 from core.plan import StreamPlan, plan
+from core.public_errors import to_public_error
 from core.rendered_plan import plan_rendered
 from core.request_record import current_record
 from core.served import ServedModels
@@ -98,34 +99,42 @@ class LatentService:
         """
         served = self.models.for_plan(plan)
         engine = served.require_engine()
-        stats = StreamStats()
+        record, done = job.record, False
         failure: CodecError | None = None
-        with self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)):
+        with (
+            self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)),
+            closing(Deadline(job)) as deadline,
+        ):
             try:
-                async with aclosing(EventsUntilDeadline(engine, plan, job)) as events:
-                    async for event in events:
-                        if not isinstance(event, _PIXEL_EVENTS):
-                            if stats.done:
-                                raise SequenceError("the engine sent an event after the last frame")
-                            stats.record(event)
-                            job.record.record_event(event)
-                            yield event
-                if not stats.done:
+                async with aclosing(engine.generate(plan, job)) as events:
+                    while True:
+                        with deadline:
+                            event = await anext(events, None)
+                        if event is None:
+                            break
+                        if isinstance(event, _PIXEL_EVENTS):
+                            continue
+                        if done:
+                            raise SequenceError("the engine sent an event after the last frame")
+                        record.record_event(event)
+                        done = isinstance(event, Frame) and event.frame.done
+                        yield event
+                if not done:
                     raise TruncatedStream("the engine ended the stream without a last frame")
             except Exception as error:
                 failure = to_public_error(error)
-            if stats.sampling_s is not None:
+            if record.header_at is not None and record.first_frame_at is not None:
                 # For short jobs, Started and the first frame reach the event loop together.
-                seconds = job.record.sampling_s or stats.sampling_s
-                self.admission.record_duration(plan.cost, seconds / (job.record.batch_size or 1))
+                seconds = record.sampling_s or record.first_frame_at - record.header_at
+                self.admission.record_duration(plan.cost, seconds / (record.batch_size or 1))
             if failure is None:
                 return
-            if stats.done:
+            if done:
                 log.warning("a generation failed after its last frame: %s", failure)
                 return
             try:
-                if stats.started:
-                    yield _error_frame(plan, stats.frames)
+                if record.header_at is not None:
+                    yield _error_frame(plan, record.frames)
                 raise failure
             finally:
                 del failure  # break the reference cycle between the exception and this frame
@@ -204,8 +213,8 @@ class LatentService:
         part = job.part()
         started_at = time.monotonic()
         pixels: Pixels | None = None
-        async with aclosing(EventsUntilDeadline(engine, plan, part)) as events:
-            async for event in events:
+        async with aclosing(engine.generate(plan, part)) as events:
+            while (event := await before_deadline(anext(events, None), part)) is not None:
                 if isinstance(event, Started):
                     started_at = time.monotonic()
                     yield event

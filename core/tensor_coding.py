@@ -7,10 +7,10 @@ from codec_wire.errors import InvalidRequest
 from codec_wire.latents import Modality
 from core.deadline import before_deadline
 from core.engine import Job
-from core.generation import to_public_error
 from core.input_image import InputImage
 from core.model import ModelInfo
 from core.plan import RENDERING_STEPS
+from core.public_errors import to_public_error
 from core.rendered_plan import MAX_RENDERED_PIXELS
 from core.service import LatentService
 from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_shape

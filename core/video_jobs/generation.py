@@ -19,8 +19,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.request import GenerationRequest
 from core.deadline import before_deadline
 from core.decode_plan import DecodePlan, DecodeRequest, plan_decode
-from core.engine import Job
-from core.generation import EventsUntilDeadline
+from core.engine import Event, Job
 from core.pixel_format import PixelFormat
 from core.plan import RENDERING_STEPS, StreamPlan, plan
 from core.rendered_plan import require_proven_pixels, require_renderable
@@ -80,7 +79,7 @@ async def generate_video(
             started_at = time.monotonic()
             # An engine cancels its job at the end of a generation, and the latents are still to be decoded.
             part = job.part()
-            await _write_latents(EventsUntilDeadline(engine, planned, part), files, on_progress)
+            await _write_latents(engine.generate(planned, part), part, files, on_progress)
             service.admission.record_duration(planned.cost, time.monotonic() - started_at)
         if job.reason is not None:  # cancelled after the sampling
             raise job.reason
@@ -97,13 +96,15 @@ def _whole(planned: StreamPlan) -> StreamPlan:
     return replace(planned, rendered=True)
 
 
-async def _write_latents(generated: EventsUntilDeadline, files: JobFiles, on_progress: Callable[[int], None]) -> None:
+async def _write_latents(
+    generated: AsyncGenerator[Event, None], job: Job, files: JobFiles, on_progress: Callable[[int], None]
+) -> None:
     temporary = temporary_path(files.latents)
     done = False
     try:
         with temporary.open("wb") as file:
             async with aclosing(generated) as events:
-                async for event in events:
+                while (event := await before_deadline(anext(events, None), job)) is not None:
                     if isinstance(event, Started):
                         await _write(file, event.header)
                     elif isinstance(event, Step):

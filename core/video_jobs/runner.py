@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from codec_wire.errors import CodecError, NotReady, OutOfStorage, Overloaded
 from codec_wire.request import GenerationRequest
 from core.engine import Job
-from core.generation import to_public_error
 from core.lifecycle import State
+from core.public_errors import to_public_error
 from core.request_record import RequestRecord
 from core.service import LatentService
 from core.video_jobs.generation import generate_video, plan_video
