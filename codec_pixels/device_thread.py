@@ -3,10 +3,11 @@
 The thread runs the calls of its clients in turn, and records when one of the running calls last made progress.
 """
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,24 +19,27 @@ T = TypeVar("T")
 _local = threading.local()
 
 
-class DeviceThread(ThreadPoolExecutor):
+class DeviceThread(Executor):
     """An executor with one thread, which runs all calls to diffusers pipelines.
 
     Clients with waiting calls are served in turn, one call at a time. The calls of each client run in the order of
     submission. Calls that may run together run as one batch (see codec_pixels.fair_queue). `initializer` is called with
-    `arguments` on the thread, before the first call.
+    `arguments` on the thread, before the first call. The process waits for the thread when it exits, like for the
+    threads of a ThreadPoolExecutor.
     """
 
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
-        super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
         """Time at which one of the running calls last made progress, in seconds of the monotonic clock.
 
         The value is None if no call is running.
         """
         self._queue = FairQueue()
-        self._is_scheduled = False
-        """Whether the executor has a call of _run_waiting that has not started."""
+        self._thread = threading.Thread(target=self._run_all, name="device", daemon=True)
+        self._thread.start()
+        atexit.register(self.shutdown)
+        if initializer is not None:
+            self.submit(initializer, *arguments).result()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule a call of `fn` on behalf of a client without a name. See concurrent.futures.Executor."""
@@ -51,13 +55,6 @@ class DeviceThread(ThreadPoolExecutor):
         Raises RuntimeError after a call of `shutdown`.
         """
         self._queue.add(client, call)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            try:
-                super().submit(self._run_waiting)
-            except RuntimeError:  # after shutdown()
-                self._is_scheduled = False
-                raise
         return call.future
 
     def cancel_call(self, client: str, call: Call) -> None:
@@ -69,13 +66,14 @@ class DeviceThread(ThreadPoolExecutor):
             self._queue.discard(client, call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stop the thread. See concurrent.futures.Executor."""
+        """Stop the thread after the waiting calls. See concurrent.futures.Executor."""
         self._queue.close()
         if cancel_futures:
             for call in self._queue.clear():
                 call.future.cancel()
-        super().shutdown(wait, cancel_futures=cancel_futures)
-        self._is_scheduled = False  # so that later calls are refused, even if _run_waiting was cancelled
+        if wait:
+            self._thread.join()
+            atexit.unregister(self.shutdown)
 
     def seconds_without_progress(self) -> float:
         """Return the seconds since one of the running calls last made progress; 0 if no call is running.
@@ -85,13 +83,12 @@ class DeviceThread(ThreadPoolExecutor):
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
-    def _run_waiting(self) -> None:
-        """Run all waiting calls in batches."""
-        self._is_scheduled = False  # before the calls are taken: a call that is added later needs another run
+    def _run_all(self) -> None:
+        """Run all calls in batches, until the queue is closed."""
         _local.thread = self
         while calls := self._queue.take():
             self._run(calls)
-            calls.clear()  # frees the items while the thread waits for more calls of the first batch
+            calls.clear()  # frees the items while the thread waits for more calls
 
     def _run(self, calls: list[Call]) -> None:
         self._progress_at = time.monotonic()

@@ -63,26 +63,32 @@ class FairQueue:
         self._closed = False
 
     def add(self, client: str, call: Call) -> None:
-        """Append `call` to the waiting calls of `client`."""
+        """Append `call` to the waiting calls of `client`. Raises RuntimeError after a call of `close`."""
         with self._changed:
+            if self._closed:
+                raise RuntimeError("cannot schedule a call after shutdown")
             self._calls.setdefault(client, deque()).append(call)
             self._changed.notify()
 
     def take(self) -> list[Call]:
-        """Remove and return the next batch, without cancelled calls. Return an empty list if no call is waiting.
+        """Wait for the next batch; remove and return it, without cancelled calls.
 
         If the batch is not full, wait for more calls within the limits of the first call in the batch. If another call
-        that does not fit into the batch is queued, return the batch immediately.
+        that does not fit into the batch is queued, return the batch immediately. If the queue is closed and no call is
+        waiting, return an empty list.
         """
         with self._changed:
-            while True:
+            while self._calls or not self._closed:
+                if not self._calls:
+                    self._changed.wait()
+                    continue
                 call = self._take_call_that_runs_alone()
                 if call is not None:
                     return [call]
                 self._discard_cancelled()
                 chosen, is_blocked = self._choose()
                 if not chosen:
-                    return []
+                    continue
                 limits = chosen[0][1].limits
                 wait_s = chosen[0][1].submitted_at + limits.window_s - time.monotonic()
                 if len(chosen) < limits.size and not is_blocked and wait_s > 0 and not self._closed:
@@ -93,6 +99,7 @@ class FairQueue:
                 taken = [call for _, call in chosen if call.future.set_running_or_notify_cancel()]
                 if taken:
                     return taken
+            return []
 
     def discard(self, client: str, call: Call) -> None:
         """Remove the cancelled call `call` of `client` if the call is still waiting.
@@ -105,7 +112,7 @@ class FairQueue:
                 self._remove(client, call)
 
     def close(self) -> None:
-        """Make `take` return batches immediately, without waiting for more calls."""
+        """Refuse more calls, and make `take` return the waiting calls without waiting for more."""
         with self._changed:
             self._closed = True
             self._changed.notify()

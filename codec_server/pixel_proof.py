@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ UNet can halve."""
 
 
 async def prove_pixels(
-    model: "LoadedModel", bundle: LatentMapBundle, thread: ThreadPoolExecutor, models_dir: Path, *, steps: int
+    model: "LoadedModel", bundle: LatentMapBundle, thread: Executor, models_dir: Path, *, steps: int
 ) -> tuple[PixelCheck, ...]:
     """Compare decoded latents with the pixels that every diffusers pipeline of `model` returns.
 

@@ -1,6 +1,6 @@
 """Clean estimates of every pipeline class and scheduler: the last one is the result."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,7 +65,7 @@ def estimates_and_result(model: LoadedModel, variant: PipelineVariant, steps: in
 
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_last_estimate_of_every_pipeline_class_is_the_result(
-    device: Device, device_thread: ThreadPoolExecutor, factory: str
+    device: Device, device_thread: Executor, factory: str
 ) -> None:
     model = load_from_factory(f"tests.support.{factory}", device)
     for variant in model.variants:
@@ -84,7 +84,7 @@ def test_last_estimate_of_every_pipeline_class_is_the_result(
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # KDPM2
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_last_estimate_of_every_scheduler_is_the_result(
-    device: Device, device_thread: ThreadPoolExecutor, scheduler: str
+    device: Device, device_thread: Executor, scheduler: str
 ) -> None:
     model = load_from_factory("tests.support.tiny_sd:build_small_pipeline", device)
     variant = model.variants[0]
