@@ -13,10 +13,11 @@ from rich import print as rich_print
 from codec_scenes import MODEL_FOLDER
 from training.checkpoint import DEFAULT_FOLDER
 from training.denoiser import CHANNELS, NOISE, Denoiser, averaged_denoiser
-from training.joint import VideoDenoiser, averaged_video_denoiser
+from training.joint import averaged_video_denoiser
 from training.latents import encoder_fingerprint
 from training.runtime import select_device
 from training.tokenizer import save_tokenizer
+from training.video_denoiser import VideoDenoiser
 
 LOADING_KEYS = ("_name_or_path", "is_local", "local_files_only")
 """How diffusers and transformers loaded a component. They store it with the component, for which it has no meaning."""

@@ -1,7 +1,7 @@
 """Batches of stage 7: latents of still scenes and of clips, with their captions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,23 @@ from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_va
 
 STILL_BATCHES = {16: 16, 32: 6, 64: 3}  # images per step for each latent height and width
 CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
+PANS: tuple[Motion, ...] = ("pan", "pan_left")
+PAN_SHARE = 0.6  # share of pairs that are always pans, because their direction is the most difficult motion
 REVERSED: Mapping[Motion, Motion] = {"pan": "pan_left", "pan_left": "pan", "zoom": "zoom_out", "zoom_out": "zoom"}
 """Motion that is seen when a clip is played backwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Latents with their captions, and the motions that the captions name, None if they name none."""
+    """Latents with their captions, and the motions that the captions tell, None if they tell none.
+
+    `reversed_pairs` are the indices of those clips that are followed by the same clip played backwards.
+    """
 
     latents: torch.Tensor
     captions: list[str]
     motions: list[Motion | None]
+    reversed_pairs: list[int] = field(default_factory=list)
 
 
 class Batches:
@@ -38,6 +44,8 @@ class Batches:
         self._folder, self._clips = folder, clips
         self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
         self._counts = {16: scenes, 32: scenes, 64: scenes // 8}
+        moving = (sample_moving_scene(seed) for seed in range(clips))
+        self._pans = [scene for scene in moving if scene.motion in PANS and played_backwards(scene) is not None]
         self._scenes: dict[int, torch.Tensor] = {}
 
     def images(self, rng: np.random.Generator, side: int, motion_share: float) -> Batch:
@@ -57,12 +65,19 @@ class Batches:
         Clips are ordered in pairs: the second clip is the first one played backwards, if that is another motion.
         """
         scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
+        pairs = range(0, len(scenes), 2)
+        for first in pairs:
+            if self._pans and rng.random() < PAN_SHARE:
+                scenes[first] = self._pans[int(rng.integers(len(self._pans)))]
         latents = [clip_latents(self._folder, self._vae, scene, side) for scene in scenes]
-        for first in range(0, len(scenes), 2):
-            if (scene := played_backwards(scenes[first])) is not None:
-                scenes[first + 1], latents[first + 1] = scene, latents[first].flip(0)
+        backwards = {first: scene for first in pairs if (scene := played_backwards(scenes[first])) is not None}
+        for first, scene in backwards.items():
+            scenes[first + 1], latents[first + 1] = scene, latents[first].flip(0)
         described: list[tuple[str, Motion | None]] = [(clip_caption(scene, rng), scene.motion) for scene in scenes]
-        return with_empty_captions(rng, torch.stack(latents), described)
+        batch = with_empty_captions(rng, torch.stack(latents), described)
+        return replace(
+            batch, reversed_pairs=[first for first in backwards if None not in batch.motions[first : first + 2]]
+        )
 
 
 def played_backwards(scene: Scene) -> Scene | None:

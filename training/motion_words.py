@@ -50,6 +50,10 @@ class MotionWords(nn.Module):
         count = sum(motion is not None for motion in motions) * max(1, len(repeated) // len(labels))
         return torch.stack(losses).mean() / max(1, count)
 
+    def discard(self) -> None:
+        """Forget the outputs of the last forward pass, which is not used for this loss."""
+        self._features.clear()
+
     def _collect(self, number: int, _layer: nn.Module, _inputs: object, output: tuple[torch.Tensor]) -> None:
         if torch.is_grad_enabled():
             self._features[number] = output[0].float().mean(dim=(2, 3))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training import clips, joint_batches, motion, vae
-from training.joint import frames_of_step
+from training.joint_losses import frames_of_step
 from training.scenes.labels import Scene
 
 
@@ -28,7 +28,9 @@ def test_pairs_contain_a_clip_and_the_same_clip_backwards(batches: joint_batches
         for first in range(0, 8, 2):
             backwards = torch.equal(batch.latents[first + 1], batch.latents[first].flip(0))
             forwards, opposite = batch.motions[first : first + 2]
-            if backwards and forwards is not None and opposite is not None:
+            told = backwards and forwards is not None and opposite is not None
+            assert told == (first in batch.reversed_pairs)
+            if told and forwards is not None:
                 assert joint_batches.REVERSED[forwards] == opposite
                 reversed_pairs += 1
     assert reversed_pairs

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.joint import VideoDenoiser
 from training.motion_words import attention_layers
 from training.optimizer import Optimizer
 from training.scenes.labels import Motion
 from training.tokenizer import build_tokenizer
+from training.video_denoiser import VideoDenoiser
 
 pytestmark = pytest.mark.slow
 

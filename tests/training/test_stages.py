@@ -23,6 +23,7 @@ from training import (
     finish_vae,
     joint,
     joint_batches,
+    joint_losses,
     latents,
     losses,
     measure_vae,
@@ -38,6 +39,7 @@ from training.images import HELD_OUT, scene_images, to_tensor
 from training.scenes.labels import MOTIONS, Scene, sample_scene, sample_varied_scene
 from training.scenes.render import render_motion
 from training.tokenizer import build_tokenizer
+from training.video_denoiser import VideoDenoiser
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +55,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "CHECKPOINT_INTERVAL", 2)
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
     monkeypatch.setattr(motion, "BATCHES", {16: 1})
-    for module in (clips, motion, joint):
+    for module in (clips, motion, joint_losses):
         monkeypatch.setattr(module, "FRAMES", 4)
-    for module in (motion, joint):
+    for module in (motion, joint_losses):
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
     monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
     monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 2})
@@ -233,9 +235,9 @@ def generated_frames(folder: Path) -> Any:
     return output.frames
 
 
-def untrained_video_denoiser(folder: Path) -> joint.VideoDenoiser:
+def untrained_video_denoiser(folder: Path) -> VideoDenoiser:
     torch.manual_seed(0)
-    return joint.VideoDenoiser(joint.stored_tokenizer(folder), TINY_UNET)
+    return VideoDenoiser(joint.stored_tokenizer(folder), TINY_UNET)
 
 
 def test_joint_training_resumes_and_its_pipeline_generates_frames(with_vae: Path, interrupted_once: None) -> None:

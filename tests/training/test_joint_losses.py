@@ -1,0 +1,29 @@
+"""The losses of stage 7 for clips."""
+
+import torch
+
+from training.joint_losses import direction_loss, movement
+
+
+def test_movement_is_the_part_of_an_error_that_differs_between_frames() -> None:
+    error = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(movement(error + 7), movement(error))
+    torch.testing.assert_close(movement(error), error.var(1, unbiased=False).mean((1, 2, 3)))
+    assert movement(error[:, :1].expand(-1, 3, -1, -1, -1)).abs().max() < 1e-9
+
+
+def test_direction_loss_is_high_unless_words_for_the_opposite_direction_give_a_larger_error() -> None:
+    error = torch.randn(3, 4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    factors = torch.tensor([0.9, 1.0, 1.2])[:, None, None, None, None]
+    smaller, equal, larger = direction_loss(error, error * factors).tolist()
+    assert smaller > equal > larger
+    assert equal == torch.tensor(2.0).log()
+    assert larger < 1e-6
+
+
+def test_direction_loss_increases_the_error_with_words_for_the_opposite_direction() -> None:
+    error = torch.randn(1, 4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    misled = error.clone().requires_grad_()
+    torch.autograd.backward(direction_loss(error, misled).sum())
+    assert misled.grad is not None
+    assert movement(misled.detach() - misled.grad) > movement(error)
