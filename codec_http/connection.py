@@ -141,14 +141,6 @@ class Connection(web.RequestHandler):
         if len(data) >= LARGE_PIECE_BYTES:
             self._wait_for_turn()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Receive data again, if reading was paused.
-
-        aiohttp calls this method for every body that is read. Without the check, the parser would be called each time.
-        """
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def _wait_for_turn(self) -> None:
         """Stop receiving data until it is the turn of this connection."""
         if not self._waits_for_turn:

@@ -211,6 +211,30 @@ async def test_half_closed_connection_gets_all_pipelined_responses() -> None:
         assert [response.body for response in responses] == [b"serving\n"] * 3
 
 
+@pytest.mark.parametrize("chunks", [4096, 4097, 4098])
+async def test_request_after_a_body_of_many_chunks_is_answered(chunks: int) -> None:
+    # aiohttp pauses its parser after 4096 chunks, and at the end of the body it resumes only the connection.
+    head = f"POST {IMAGES} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    body = b"1\r\n{\r\n" + b"1\r\n \r\n" * (chunks - 2) + b"1\r\n}\r\n0\r\n\r\n"
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + body
+    async with run_servers(FakeEngine()) as servers:
+        responses = await exchange(servers, chunked + post(b"{}"))
+        assert [response.status for response in responses] == [400, 400]
+
+
+async def test_many_requests_that_are_sent_at_once_after_a_late_body_are_answered() -> None:
+    async with run_servers(FakeEngine()) as servers, connect(servers.http_port) as (reader, writer):
+        writer.write(request_head(IMAGES, 2))
+        await asyncio.sleep(0.1)  # the server handles the request before its body is received
+        writer.write(b"{}" + post(b"{}") * 59)
+        async with asyncio.timeout(10):
+            for _ in range(60):
+                assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400 ")
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                (length,) = (line.split(":")[1] for line in head.splitlines() if line.startswith("content-length:"))
+                await reader.readexactly(int(length))
+
+
 async def test_half_closed_client_gets_the_response_to_a_generation_that_waits() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers, connect(servers.http_port, post(GENERATION)) as (reader, writer):
