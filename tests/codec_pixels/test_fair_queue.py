@@ -122,7 +122,9 @@ def test_window_begins_when_the_call_is_submitted(recorder: Recorder) -> None:
     submitted_at = time.monotonic() - 60
     call = Call(recorder.run, "a0", "k", BatchLimits(3, 50.0), submitted_at=submitted_at)
     queue.add("a", call)
+    started_at = time.monotonic()
     assert queue.take() == [call]
+    assert time.monotonic() - started_at < 20
 
 
 def test_device_does_not_wait_while_another_call_waits(thread: DeviceThread, recorder: Recorder) -> None:
