@@ -321,7 +321,7 @@ def test_published_pipeline_is_written_with_another_decoder_but_not_with_another
         assemble.write_published_with_vae(tmp_path, tmp_path / "pipeline", published)
 
 
-def test_stored_configurations_do_not_tell_how_components_were_loaded(tmp_path: Path) -> None:
+def test_stored_configurations_do_not_contain_how_components_were_loaded(tmp_path: Path) -> None:
     loaded = CLIPTokenizer.from_pretrained(MODEL_FOLDER / "tokenizer")
     loaded.save_pretrained(tmp_path / "tokenizer")
     config = tmp_path / "tokenizer" / "tokenizer_config.json"
