@@ -70,7 +70,8 @@ def clip_loss(
     clean = batch.latents[:, torch.from_numpy(positions)].to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
     timesteps = clip_timesteps(rng, len(clean)).to(device)
-    # Where the second clip of a pair is the first one played backwards, only the words can tell which one is which.
+    # With symmetric positions, a clip and the same clip played backwards have the same noisy frames in opposite order.
+    # Only the words can tell which is which.
     noise[1::2], timesteps[1::2] = noise[::2].flip(1), timesteps[::2]
     noisy = scheduler.add_noise(clean, noise, timesteps)
     with mixed_precision(device):
