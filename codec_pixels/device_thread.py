@@ -65,6 +65,10 @@ class DeviceThread(Executor):
         if call.future.cancel():
             self._queue.discard(client, call)
 
+    def has_waiting_calls(self) -> bool:
+        """Return whether calls wait for the thread. This method can be called on any thread."""
+        return not self._queue.is_empty()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop the thread after the waiting calls. See concurrent.futures.Executor."""
         self._queue.close()

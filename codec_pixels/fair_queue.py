@@ -70,6 +70,10 @@ class FairQueue:
             self._calls.setdefault(client, deque()).append(call)
             self._changed.notify()
 
+    def is_empty(self) -> bool:
+        """Return whether no call is waiting. This method does not wait for the lock of the queue."""
+        return not self._calls
+
     def take(self) -> list[Call]:
         """Wait for the next batch; remove and return it, without cancelled calls.
 

@@ -18,7 +18,7 @@ from codec_wire.events import Frame, Preview, Started, Step
 from codec_wire.first_line import first_line
 from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.frame_batches import FrameBatches
-from core.diffusers_engine.generation_run import GenerationRun, Result, encode_frame
+from core.diffusers_engine.generation_run import GenerationRun, Result, encode_frame, encode_image, is_small_image
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.memory_meter import Peak, can_measure, measure_peak
@@ -106,6 +106,9 @@ class DiffusersEngine:
             if isinstance(result, _LAST_EVENTS):
                 yield result
                 return
+            if is_small_image(plan, result):
+                yield encode_image(plan, result, job.record)
+                return
             with closing(FrameBatches(plan, result, job)) as batches:
                 result = None
                 while frames := await batches.take():
@@ -157,7 +160,8 @@ class DiffusersEngine:
         sampled_at = time.perf_counter()
         for run, latents in zip(runs, sampled, strict=True):
             if latents is not None:
-                self._last_duration_s = run.finish(latents, sampled_at)
+                next_waits = self._thread.has_waiting_calls()
+                self._last_duration_s = run.finish(latents, sampled_at, next_waits=next_waits)
 
     def _latents(self, runs: Sequence[GenerationRun]) -> list[Tensor | None]:
         members = [run.member for run in runs]

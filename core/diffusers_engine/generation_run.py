@@ -23,14 +23,15 @@ from core.diffusers_engine.sampler import memory_guard
 from core.diffusers_engine.weighted_prompts import embedding_arguments
 from core.engine import Job, PixelPreview, Pixels
 from core.plan import StreamPlan
+from core.request_record import RequestRecord
 
 log = logging.getLogger(__name__)
 
 Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
 """The results that the device thread sends to the event loop."""
 
-DEVICE_ENCODING_BYTES = 256 * 1024
-"""Maximum size in bytes of image latents that the device thread itself encodes.
+SMALL_IMAGE_BYTES = 256 * 1024
+"""Maximum size in bytes of image latents that the device thread or the event loop encodes.
 
 Encoding latents of at most this size takes less than a millisecond. Waking another thread for the encoding would take
 about as long.
@@ -93,8 +94,12 @@ class GenerationRun:
         """Restart the measurement of the sampling time, because the run is sampled again without the batch."""
         self._started_at = time.perf_counter()
 
-    def finish(self, latents: Tensor, sampled_at: float) -> float:
+    def finish(self, latents: Tensor, sampled_at: float, *, next_waits: bool) -> float:
         """Send the result for `latents`, which were sampled at the time `sampled_at`.
+
+        If `next_waits` is True, another call waits for the device thread. The event loop then encodes a small image, so
+        that the threads do not wait for each other's interpreter lock. Latents of other devices than the CPU are always
+        encoded here, because the event loop would wait for the device.
 
         Return the seconds since the start of the run.
         """
@@ -104,10 +109,8 @@ class GenerationRun:
             result: Result = latents
             if plan.rendered:
                 result = render(self._model, plan, latents, self.member.job)
-            elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
-                encoding_at = time.perf_counter()
-                result = Frame(encode_frame(LatentEncoder(plan.header), latents[0], plan, seq=0))
-                record.encode_s += time.perf_counter() - encoding_at
+            elif is_small_image(plan, latents) and not (next_waits and latents.is_cpu):
+                result = encode_image(plan, latents, record)
             self._end_with(result)
         except BaseException as error:
             self.fail(error)
@@ -156,6 +159,22 @@ class GenerationRun:
             # A client that does not read must not fill the memory.
             if len(self._results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
                 self._results.put(event)
+
+
+def is_small_image(plan: StreamPlan, latents: Tensor) -> bool:
+    """Return whether `latents`, [latent_frames, ...], are one frame of at most SMALL_IMAGE_BYTES."""
+    return plan.latent_frames == 1 and latents.nbytes <= SMALL_IMAGE_BYTES
+
+
+def encode_image(plan: StreamPlan, latents: Tensor, record: RequestRecord) -> Frame:
+    """Return the only frame of `latents`, [1, ...], and record how long the encoding takes.
+
+    Raises the errors of `encode_frame`.
+    """
+    started_at = time.perf_counter()
+    frame = Frame(encode_frame(LatentEncoder(plan.header), latents[0], plan, seq=0))
+    record.encode_s += time.perf_counter() - started_at
+    return frame
 
 
 def encode_frame(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:

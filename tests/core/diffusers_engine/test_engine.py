@@ -39,8 +39,8 @@ def plan_for(model: LoadedModel, **fields: object) -> StreamPlan:
     return plan(GenerationRequest(**values), bundle_of(model.info), model.info)  # type: ignore[arg-type]
 
 
-async def frame_data(engine: DiffusersEngine, plan: StreamPlan) -> bytes:
-    async with aclosing(engine.generate(plan, Job())) as events:
+async def frame_data(engine: DiffusersEngine, plan: StreamPlan, job: Job | None = None) -> bytes:
+    async with aclosing(engine.generate(plan, job or Job())) as events:
         frames = [event.frame.data async for event in events if isinstance(event, Frame)]
     assert len(frames) == plan.latent_frames
     return frames[0]
@@ -235,11 +235,32 @@ async def test_header_of_a_short_generation_waits_for_the_frame(
     assert second == [Started(planned.header, is_followed=True), *first[1:]]
 
 
+async def test_event_loop_encodes_small_images_while_another_job_waits(
+    engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = generation_run.encode_frame
+    encoders: list[threading.Thread] = []
+
+    def record_thread(*arguments: Any, **options: Any) -> Any:
+        encoders.append(threading.current_thread())
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(generation_run, "encode_frame", record_thread)
+    jobs = [Job() for _ in range(3)]
+    together = await asyncio.gather(*(frame_data(engine, plan_for(tiny_model), job) for job in jobs))
+    # The last job is encoded on the device thread, because no other job waits for this thread.
+    assert [thread is threading.main_thread() for thread in encoders] == [True, True, False]
+    assert all(job.record.encode_s > 0 for job in jobs)
+    alone = await frame_data(engine, plan_for(tiny_model))
+    assert encoders[-1] is encoders[-2]
+    assert set(together) == {alone}
+
+
 async def test_frames_are_encoded_while_the_next_job_samples(
     engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small latents are encoded on the device thread, because that takes less time than waking another thread.
-    monkeypatch.setattr("core.diffusers_engine.generation_run.DEVICE_ENCODING_BYTES", 0)
+    monkeypatch.setattr("core.diffusers_engine.generation_run.SMALL_IMAGE_BYTES", 0)
     next_job_samples = threading.Event()
     encode = generation_run.encode_frame
 
