@@ -4,6 +4,8 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import brotli
@@ -249,28 +251,41 @@ def test_stream_without_total_frames_is_limited_by_max_bytes() -> None:
     assert decoder.frames in (1, 2, 3)
 
 
+def peak_of_decoding(coding: str, wire_format: WireFormat, count: int) -> int:
+    """Return the peak memory in bytes while `count` raw frames of 512x512 pixels are decoded."""
+    rng = np.random.default_rng(0)
+    header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=count)
+    encoder, compressor = LatentEncoder(header), CODINGS[coding].compressor(DICTIONARY)
+    latents = rng.standard_normal(header.shape).astype(np.float16)
+    decoder = decoder_for(coding, wire_format)
+    assert list(decoder.feed(compressor.compress(encode(header, wire_format)))) == []
+    tracemalloc.start()
+    try:
+        for seq in range(count):
+            frame = encoder.encode(latents, keyframe=True, last=seq == count - 1)
+            assert len(list(decoder.feed(compressor.compress(encode(frame, wire_format))))) == 1
+        decoder_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    list(decoder.feed(compressor.finish()))
+    decoder.close()
+    return decoder_bytes
+
+
+@pytest.fixture(scope="module")
+def own_process() -> Iterator[ProcessPoolExecutor]:
+    """Return an executor with one new process, whose memory no thread of other tests changes."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        yield executor
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_memory_does_not_grow_with_the_number_of_frames(coding: str, wire_format: WireFormat) -> None:
+def test_memory_does_not_grow_with_the_number_of_frames(
+    coding: str, wire_format: WireFormat, own_process: ProcessPoolExecutor
+) -> None:
     def peak(count: int) -> int:
-        """Return the peak memory in bytes while `count` raw frames of 512x512 pixels are decoded."""
-        rng = np.random.default_rng(0)
-        header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=count)
-        encoder, compressor = LatentEncoder(header), CODINGS[coding].compressor(DICTIONARY)
-        latents = rng.standard_normal(header.shape).astype(np.float16)
-        decoder = decoder_for(coding, wire_format)
-        assert list(decoder.feed(compressor.compress(encode(header, wire_format)))) == []
-        tracemalloc.start()
-        try:
-            for seq in range(count):
-                frame = encoder.encode(latents, keyframe=True, last=seq == count - 1)
-                assert len(list(decoder.feed(compressor.compress(encode(frame, wire_format))))) == 1
-            decoder_bytes = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        list(decoder.feed(compressor.finish()))
-        decoder.close()
-        return decoder_bytes
+        return own_process.submit(peak_of_decoding, coding, wire_format, count).result()
 
     few, many = peak(10), peak(100 if coding == "br" else 720)
     assert many < few + 64 * 1024
