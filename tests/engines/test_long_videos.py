@@ -74,7 +74,7 @@ async def test_slow_client_makes_no_process_hold_the_video(deployed: None) -> No
     assert await models.update(latent_service)
     small: dict[str, Any] = {**FIELDS, "frames": 2, "size": (64, 64)}
     # Buffers for frames of this size exist before the measurement; they must not become more for a long video.
-    await generate(latent_service, **{**FIELDS, "frames": 12, "size": SIZE, "steps": 1})
+    await generate(latent_service, **(small | {"frames": 12, "size": SIZE, "steps": 1}))
     replica, this = Memory(replica_process()), Memory(os.getpid())
 
     def has_sent_all() -> bool:
