@@ -37,7 +37,7 @@ class Device:
 
         The `device` "auto" selects CUDA if CUDA is available, else the CPU. On the CPU, the `dtype` "auto" means fp32.
         On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is known only
-        after the model is loaded. If `threads` is None, default_threads determines the number of threads. Raises
+        after the model is loaded. Without `threads`, the number of threads is that of default_threads. Raises
         InvalidSettings if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -32,7 +32,7 @@ class DeviceThread(Executor):
         self._progress_at: float | None = None
         """Time at which one of the running calls last made progress, in seconds of the monotonic clock.
 
-        The value is None if no call is running.
+        Between calls, this is None.
         """
         self._queue = FairQueue()
         self._thread = threading.Thread(target=self._run_all, name="device", daemon=True)

@@ -81,9 +81,9 @@ class Batches:
 
 
 def played_backwards(scene: Scene) -> Scene | None:
-    """Return the scene whose clip is that of `scene` played backwards, or None if there is no such scene.
+    """Return the scene whose clip is that of `scene` played backwards.
 
-    Rain and snow do not rise.
+    Return None for a motion without an opposite, and for rain and snow, which do not rise.
     """
     if scene.weather in ("rain", "snow") or scene.motion not in REVERSED:
         return None

@@ -106,7 +106,7 @@ class DiffusersEngine:
             if isinstance(result, _LAST_EVENTS):
                 yield result
                 return
-            if is_small_image(plan, result):
+            if is_small_image(plan, result):  # the device thread has left it to the event loop
                 yield encode_image(plan, result, job.record)
                 return
             with closing(FrameBatches(plan, result, job)) as batches:
