@@ -1,6 +1,8 @@
 """The error tables of HTTP and gRPC cover the same errors, and a gateway preserves every error."""
 
 import pickle
+import re
+from pathlib import Path
 
 import grpc
 import pytest
@@ -35,6 +37,9 @@ TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
 """The complete table of the design. Every other error is 500 and INTERNAL."""
 
 
+OPERATIONS = (Path(__file__).resolve().parent.parent / "docs/operations.md").read_text()
+
+
 def error_classes(cls: type[CodecError] = CodecError) -> list[type[CodecError]]:
     return [cls, *(found for child in cls.__subclasses__() for found in error_classes(child))]
 
@@ -47,6 +52,13 @@ def create(cls: type[CodecError]) -> CodecError:
     if issubclass(cls, errors.UnsupportedModality):
         return cls("no video", ("image-latents",))
     return cls("secret" if error_status(cls) == 500 else "a message")
+
+
+def test_documentation_lists_every_error() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+)[\d, ]* \| ([A-Z_]+) \|", OPERATIONS, re.MULTILINE)
+    documented = {code: (int(http), grpc_name) for code, http, grpc_name in rows}
+    expected = {cls.code: (http, code.name) for cls, (http, code) in TABLE.items()}
+    assert documented == expected | {CodecError.code: (500, StatusCode.INTERNAL.name)}
 
 
 @pytest.mark.parametrize("cls", error_classes())
