@@ -18,6 +18,7 @@ from codec_client.latent_requests import (
     DecodingRequest,
     EncodingRequest,
     FileFormat,
+    checked_encoding_request,
     decoding_request,
     file_bytes,
 )
@@ -181,8 +182,11 @@ class LatentClient(ABC):
             return await read_generation(stream)
 
     def encoded_stream(self, request: EncodingRequest) -> ReceivedStream:
-        """Return a stream of the latents that the server encodes from an image or a video. See encode()."""
-        return ReceivedStream(partial(self._encoded_events, request), self)
+        """Return a stream of the latents that the server encodes from an image or a video. See encode().
+
+        Raises InvalidRequest if an argument is out of range.
+        """
+        return ReceivedStream(partial(self._encoded_events, checked_encoding_request(request)), self)
 
     async def generate(
         self,

@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from codec_client.api_key import bearer
 from codec_client.errors import ServerUnreachable
 from codec_client.http_errors import reason_of
+from codec_client.response_body import read_up_to
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidMap
 
@@ -42,8 +44,11 @@ def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:
-    """Return the HTTP headers that contain the API key, or no headers if no API key is given."""
-    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    """Return the HTTP headers that contain the API key, or no headers if no API key is given.
+
+    Raises InvalidSettings if the API key contains characters that cannot be sent.
+    """
+    return {} if api_key is None else {"Authorization": bearer(api_key)}
 
 
 async def fetch_file(
@@ -67,9 +72,7 @@ async def fetch_file(
         async with session.get(url, headers=headers, allow_redirects=redirects) as response:
             if response.status != HTTPStatus.OK:
                 raise InvalidMap(f"cannot download {url}: HTTP status {response.status}")
-            data = bytearray()
-            while len(data) <= max_bytes and (more := await response.content.read(max_bytes + 1 - len(data))):
-                data += more
+            data = await read_up_to(response, max_bytes + 1)
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
     except aiohttp.InvalidURL:
@@ -78,4 +81,4 @@ async def fetch_file(
         raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
     if len(data) > max_bytes:
         raise InvalidMap(f"{url} is larger than {max_bytes} bytes, the maximum for this file")
-    return bytes(data)
+    return data

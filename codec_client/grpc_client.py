@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc.aio
 
+from codec_client.api_key import bearer
 from codec_client.client import LatentClient
 from codec_client.grpc_connection import GrpcConnection, channel_credentials
 from codec_client.latent_requests import RGB, DecodingRequest, EncodingRequest
@@ -44,7 +45,7 @@ class GrpcClient(LatentClient):
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
-        InvalidSettings: a PEM file cannot be read.
+        InvalidSettings: a PEM file cannot be read, or `api_key` contains characters that cannot be sent.
 
     """
 
@@ -60,6 +61,7 @@ class GrpcClient(LatentClient):
     ) -> None:
         super().__init__(**options)
         self.address = address
+        self._authorization = None if self.api_key is None else bearer(self.api_key)
         credentials = channel_credentials(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._connection = GrpcConnection(address, credentials, self.timeout_s)
 
@@ -201,8 +203,8 @@ class GrpcClient(LatentClient):
 
     def _metadata(self, *, pinned: bool) -> list[tuple[str, str]]:
         metadata = []
-        if self.api_key is not None:
-            metadata.append(("authorization", f"Bearer {self.api_key}"))
+        if self._authorization is not None:
+            metadata.append(("authorization", self._authorization))
         if pinned and self.pinned_map is not None:
             metadata.append((MAP_PIN_KEY, self.pinned_map))
         if (traceparent := current_traceparent()) is not None:

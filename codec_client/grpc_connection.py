@@ -121,4 +121,4 @@ def _read_pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:
 
 def _last_reason(details: str) -> str:
     """Return the last reason in gRPC's chain of connection errors, for example "Connection refused"."""
-    return details.rpartition("; last error: ")[2].rpartition(": ")[2].strip(" )") or "the connection failed"
+    return details.rpartition("; last error: ")[2].rpartition(": ")[2].strip(" )]") or "the connection failed"

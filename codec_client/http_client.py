@@ -21,6 +21,7 @@ from codec_client.latent_requests import DecodingRequest, EncodingRequest
 from codec_client.maps import PublishedMaps, fetch_map, load_bundle
 from codec_client.received_pixels import ReceivedPixels
 from codec_client.request_fields import explicit_fields
+from codec_client.response_body import read_up_to
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
 from codec_client.tls import tls_context
@@ -73,7 +74,8 @@ class HttpClient(LatentClient):
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
-        InvalidSettings: `server` is not an HTTP address, or a PEM file cannot be read.
+        InvalidSettings: `server` is not an HTTP address, a PEM file cannot be read, or `api_key` contains characters
+            that cannot be sent.
 
     """
 
@@ -119,7 +121,7 @@ class HttpClient(LatentClient):
             async with asyncio.timeout(self.timeout_s), self._connection.request("GET", INFO_PATH) as response:
                 if response.status != HTTPStatus.OK:
                     raise await error_of(response)
-                text = await response.content.read(_MAX_INFO_BYTES)
+                text = await read_up_to(response, _MAX_INFO_BYTES)
         except TimeoutError:
             raise DeadlineExceeded(f"{self.server}{INFO_PATH} did not respond within {self.timeout_s:g} s") from None
         try:

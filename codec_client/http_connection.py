@@ -21,7 +21,7 @@ class HttpConnection:
 
     `server` is http://HOST:PORT or https://HOST:PORT. `api_key` is sent as a bearer token. Without a TLS context `tls`,
     the server's certificate is verified with the system's certificate authorities. Raises InvalidSettings if `server`
-    is not an HTTP address.
+    is not an HTTP address, or if `api_key` contains characters that cannot be sent.
     """
 
     def __init__(self, server: str, api_key: str | None, tls: ssl.SSLContext | None) -> None:
@@ -61,6 +61,12 @@ class HttpConnection:
                 "if the server does not use TLS, use an address that begins with http://"
             ) from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise InvalidSettings(
+                f"server must be http://HOST:PORT or https://HOST:PORT, got {self._server!r}"
+            ) from None
+        except UnicodeError:  # the host name of the server is not valid, e.g. it contains ".."
+            if started:
+                raise
             raise InvalidSettings(
                 f"server must be http://HOST:PORT or https://HOST:PORT, got {self._server!r}"
             ) from None

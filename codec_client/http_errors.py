@@ -8,18 +8,21 @@ from typing import Any
 import aiohttp
 
 from codec_client.errors import UnexpectedAnswer
+from codec_client.response_body import read_up_to
 from codec_wire.errors import CodecError
 from codec_wire.http import retryable_error
 from codec_wire.remote_errors import error_from_code
 
 _MAX_ERROR_BYTES = 64 * 1024
+_MAX_SECONDS_DIGITS = 9
+"""Number of digits of a Retry-After header that are read. A number with more digits is longer than any timeout."""
 
 
 async def error_of(response: aiohttp.ClientResponse) -> CodecError:
     """Return the CodecError that describes a response whose status is not 200."""
-    text = await response.content.read(_MAX_ERROR_BYTES)
+    text = await read_up_to(response, _MAX_ERROR_BYTES)
     after = response.headers.get("Retry-After", "")
-    retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
+    retry_after_s = int(after[:_MAX_SECONDS_DIGITS]) if after.isascii() and after.isdecimal() else None
     try:
         body = json.loads(text)
         message = str(body["error"]["message"])

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from codec_client.results import Generation
 from codec_wire import WireFormat, encode
 from codec_wire.codings import IDENTITY
 from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.format_detection import detect_coding
 from codec_wire.latents import LatentDtype
+from codec_wire.request import parse_request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,6 +65,21 @@ class EncodingRequest:
     seed: int | None = None
 
 
+def checked_encoding_request(request: EncodingRequest) -> EncodingRequest:
+    """Return `request` with the values that a server uses: a random seed is selected if the seed is -1.
+
+    Raises InvalidRequest if a value is out of range. The server checks the other properties of the request.
+    """
+    values = {"size": request.size, "keyframe_interval": request.keyframe_interval, "seed": request.seed}
+    fields = parse_request({"prompt": "-"} | {name: value for name, value in values.items() if value is not None})
+    return replace(
+        request,
+        size=fields.size,
+        keyframe_interval=fields.keyframe_interval,
+        seed=None if request.seed is None else fields.seed,
+    )
+
+
 def decoding_request(
     latents: bytes | Generation,
     pixel_format: str,
@@ -75,7 +92,14 @@ def decoding_request(
 
     If `latents` is a body, `encoding` is the content coding of the body. If `encoding` is not given, the content coding
     is detected from the body. If `latents` is a Generation, `encoding` is ignored.
+
+    Raises InvalidRequest if `pixel_format` is unknown or `quality` is out of range.
     """
+    if pixel_format != RGB and pixel_format not in get_args(FileFormat):
+        allowed = ", ".join(get_args(FileFormat))
+        raise InvalidRequest("file_format", f"must be one of {allowed}, got {truncated_repr(pixel_format)}")
+    if not 0 <= quality <= MAX_QUALITY:
+        raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {quality}")
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)
     return DecodingRequest(bytes(latents), encoding or detect_coding(latents), pixel_format, quality, model)

@@ -187,8 +187,21 @@ async def test_errors_of_the_latent_service_have_the_types_of_generation(protoco
             await client.decode_to_file(image, "jpeg", quality=101)
         with pytest.raises(errors.InvalidRequest, match="file"):
             await client.encode(b"hello")
+        with pytest.raises(errors.InvalidRequest, match="quality: must be from 0 to 100, got -1"):
+            await client.decode_to_file(image, "jpeg", quality=-1)
+        with pytest.raises(errors.InvalidRequest, match="file_format: must be one of png, jpeg, webp, mp4, got 'jpg'"):
+            await client.decode_to_file(image, "jpg")  # type: ignore[arg-type]
         with pytest.raises(errors.InvalidRequest, match="pipeline"):
             await client.encode(sample_image(1), pipeline="zip")
+        out_of_range: list[dict[str, Any]] = [
+            {"size": (2**40, 8)},
+            {"seed": -2},
+            {"seed": 2**64},
+            {"keyframe_interval": -1},
+        ]
+        for argument in out_of_range:
+            with pytest.raises(errors.InvalidRequest, match=next(iter(argument))):
+                await client.encode(sample_image(1), **argument)
         for call in (pinned.decode(image), pinned.encode(sample_image(1))):
             with pytest.raises(errors.MapMismatch):
                 await call

@@ -75,6 +75,12 @@ def error_body(**error: Any) -> str:
         (web.Response(status=404, text="nothing here"), UnexpectedAnswer, "HTTP status 404: nothing here"),
         (web.Response(status=302, headers={"Location": "/x"}), UnexpectedAnswer, "HTTP status 302"),
         (web.Response(status=503, text="", headers={"Retry-After": "600"}), errors.NotReady, "503 Service Unavailable"),
+        (web.Response(status=503, text="", headers={"Retry-After": "9" * 400}), errors.NotReady, "Service Unavailable"),
+        (
+            web.Response(status=503, text="", headers={"Retry-After": "9" * 5000}),
+            errors.NotReady,
+            "Service Unavailable",
+        ),
         (web.Response(status=429, text="full"), errors.Overloaded, "full"),
         (web.Response(status=500, text=error_body(code="x", message="y")), UnexpectedAnswer, "HTTP status 500: y"),
         (web.Response(status=500, text='{"error": [1]}'), UnexpectedAnswer, "HTTP status 500"),
@@ -92,6 +98,58 @@ async def test_invalid_response_raises_a_typed_error(
     ):
         with pytest.raises(kind, match=message):
             await client.generate("a sea")
+
+
+@asynccontextmanager
+async def run_slow_server(status: str, body: bytes) -> AsyncIterator[str]:
+    """Run a server that sends each byte of the same response in a packet of its own, and yield its address."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        for index in range(len(body)):
+            await asyncio.sleep(0.001)
+            writer.write(body[index : index + 1])
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_error_that_is_received_in_pieces_is_read_completely(tmp_path: Path) -> None:
+    body = error_body(code="invalid_request", message="steps: must be less", param="steps").encode()
+    async with run_slow_server("400 Bad Request", body) as address, HttpClient(address, cache_dir=tmp_path) as client:
+        with pytest.raises(errors.InvalidRequest, match="steps: must be less"):
+            await client.generate("a sea")
+
+
+async def test_models_that_are_received_in_pieces_are_read_completely(tmp_path: Path) -> None:
+    model = {
+        "model": "m",
+        "model_aliases": [],
+        "modality_supported": [],
+        "latent_space_id": "a",
+        "latent_map_sha256": "",
+    }
+    body = json.dumps({"models": [model]}).encode()
+    async with run_slow_server("200 OK", body) as address, HttpClient(address, cache_dir=tmp_path) as client:
+        assert [found.name for found in await client.models()] == ["m"]
+
+
+async def test_host_name_that_is_not_valid_is_reported(tmp_path: Path) -> None:
+    async with HttpClient("http://a..b", cache_dir=tmp_path) as client:
+        with pytest.raises(errors.InvalidSettings, match="server must be http://HOST:PORT or https://HOST:PORT"):
+            await client.models()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "a\0b", "sécret"])
+@pytest.mark.parametrize("cls", [HttpClient, GrpcClient])
+def test_api_key_that_cannot_be_sent_is_reported_without_the_key(cls: type[HttpClient | GrpcClient], key: str) -> None:
+    with pytest.raises(errors.InvalidSettings, match="api_key must consist of printable ASCII characters") as caught:
+        cls("127.0.0.1:1", api_key=key)
+    assert key.strip() not in str(caught.value)
 
 
 async def test_key_and_map_pin_are_sent_and_a_started_response_is_not_retried(tmp_path: Path) -> None:
