@@ -24,7 +24,8 @@ PIPE = "-"
 class OutputFile:
     """A file or standard output, with the format of the written data.
 
-    If the output file already exists, the file is replaced atomically.
+    If the output file already exists, the file is replaced atomically. If the path is a symbolic link, the file to
+    which the link points is replaced, and the link is kept.
     """
 
     def __init__(self, path: str, file_format: str | None = None) -> None:
@@ -43,11 +44,22 @@ class OutputFile:
             if sys.stdout.isatty():
                 raise InvalidSettings("--output -: standard output is a terminal; redirect it to a file or a pipe")
             return
-        folder = self._path.parent
-        if not folder.is_dir():
-            raise InvalidSettings(f"cannot write {path}: the directory {folder} does not exist")
-        if self._path.is_dir() or not os.access(self._path if self._path.exists() else folder, os.W_OK):
+        try:
+            self._require_writable(self._path)
+        except OSError as error:  # e.g. the name is too long, or a directory may not be entered
+            raise InvalidSettings(f"cannot write {path}: {error.strerror}") from None
+
+    def _require_writable(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise InvalidSettings(f"cannot write {path}: the directory {path.parent} does not exist")
+        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             raise InvalidSettings(f"cannot write {path}: it is a directory, or permission is denied")
+        folder = _target_of(path).parent
+        # A file is replaced by a new file in its directory.
+        if not self._is_device and not os.access(folder, os.W_OK | os.X_OK):
+            raise InvalidSettings(
+                f"cannot write {path}: the directory {folder} does not exist, or permission is denied in it"
+            )
 
     @property
     def is_video(self) -> bool:
@@ -126,8 +138,10 @@ class OutputFile:
 
     @staticmethod
     def _replace(path: Path, data: bytes) -> None:
+        path = _target_of(path)
         mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        # The name of the temporary file must not be longer than a name that is allowed for `path`.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".codec-", delete=False) as file:
             temporary = Path(file.name)
             try:
                 file.write(data)
@@ -155,6 +169,11 @@ def pixel_file(path: str, file_format: str | None) -> OutputFile:
             "--output must end in .png, .jpg, .webp, .gif or .mp4; a .bin file is a latent stream, not pixels"
         )
     return output_file
+
+
+def _target_of(path: Path) -> Path:
+    """Return the path of the file to which `path` points if `path` is a symbolic link, otherwise `path`."""
+    return Path(os.path.realpath(path))
 
 
 def _umask() -> int:
