@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from codec_http.api_key import require_key
 from codec_http.connection import ConnectionRunner
@@ -66,7 +66,11 @@ def build_app(
     app.on_cleanup.append(_stop_video_jobs)
     app[DOCUMENT] = _document()
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler if route.is_public else require_key(route.handler))
+        handler = route.handler if route.is_public else require_key(route.handler)
+        if route.method == hdrs.METH_GET:
+            app.router.add_get(route.path, handler)  # also handles HEAD, as RFC 9110 requires
+        else:
+            app.router.add_route(route.method, route.path, handler)
     return app
 
 

@@ -20,7 +20,7 @@ _DECODERS = ("wasm", "webgpu")
 """Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each decoder."""
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
 """Dictionary of media types by file suffix, for all served files."""
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{,63}")
 _HEADERS = {
     # Workers have the policy of their own script. wasm-unsafe-eval permits WebAssembly, and no code from strings.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "

@@ -49,11 +49,26 @@ async def test_page_and_its_files_need_no_api_key_and_are_revalidated() -> None:
             assert again.status == 304
 
 
-@pytest.mark.parametrize("name", ["missing.js", "index.html", "..%2f__init__.py", "%2e%2e", "..", "page.js%00", ".js"])
+@pytest.mark.parametrize(
+    "name",
+    ["missing.js", "index.html", "..%2f__init__.py", "%2e%2e", "..", "page.js%00", ".js", f"{'a' * 300}.js"],
+)
 async def test_other_files_are_not_found(name: str) -> None:
     async with run_servers(FakeEngine()) as servers:
         response = await servers.http.get(f"/page/{name}")
     assert response.status == 404
+
+
+async def test_head_requests_have_the_headers_of_get_without_a_body() -> None:
+    async with run_servers(FakeEngine()) as servers:
+        for path in ("/", "/page/page.js", "/readyz", "/codec/info", "/v1/models"):
+            got = await servers.http.get(path, headers=BROWSER)
+            head = await servers.http.head(path, headers=BROWSER)
+            assert (head.status, await head.read()) == (got.status, b"")
+            for name in ("Content-Type", "Content-Length"):
+                assert head.headers[name] == got.headers[name]
+        assert (await servers.http.head("/v1/models/missing")).status == 404
+        assert (await servers.http.head("/v1/images/generations")).status == 405
 
 
 async def test_page_names_the_decoders_that_were_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
