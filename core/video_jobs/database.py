@@ -56,7 +56,10 @@ class JobDatabase:
         Raises InvalidSettings if the file is not a database of video jobs, or if the table has another version than
         _VERSION.
         """
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:  # e.g. the path is a directory
+            raise InvalidSettings(f"{path} cannot be used as the database of video jobs: {error}") from None
         try:
             # Deleted prompts must not stay in the file, and the file must become smaller.
             self._connection.execute("PRAGMA auto_vacuum = FULL")

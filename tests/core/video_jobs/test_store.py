@@ -238,6 +238,10 @@ def test_folder_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot be used as the database of video jobs"):
         JobStore(tmp_path, LIMITS)
     (tmp_path / "jobs.sqlite3").unlink()
+    (tmp_path / "jobs.sqlite3").mkdir()
+    with pytest.raises(InvalidSettings, match="cannot be used as the database of video jobs"):
+        JobStore(tmp_path, LIMITS)
+    (tmp_path / "jobs.sqlite3").rmdir()
     connection = sqlite3.connect(tmp_path / "jobs.sqlite3")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
