@@ -24,7 +24,7 @@ from codec_wire.latents import Modality
 from codec_wire.pipelines.host import use_compiled_math
 from core.decoder_file import find_decoder
 from core.lifecycle import Lifecycle, State
-from core.map_store import find_latent_rgb
+from core.map_store import bundle_folder, find_latent_rgb, require_writable
 from core.memory_model import MemoryModel
 from core.pixel_checks import PixelCheck
 from core.role import Role
@@ -142,12 +142,14 @@ class LocalModel:
 
         `on_image` is called with the number of generated images. `on_trial` is called with the number of evaluated
         dictionaries and the total number of dictionaries. Raises StartupError if the model cannot be loaded, and
-        CodecError if a generation fails.
+        CodecError if a generation fails. Before the first generation, raises InvalidMap if the map cannot be written to
+        the models directory.
         """
         loaded = (await self._load(Lifecycle()))[0]
         model = loaded.served.model
         if model.unproven_pixels is not None:
             raise ModelLoadError(f"no map can be built for {model.name}: {model.unproven_pixels}")
+        require_writable(bundle_folder(self._settings.models_dir, model.latent_space))
         return await build_calibrated_map(
             loaded, self._thread, prompts, self._settings.calibration_images, on_image=on_image, on_trial=on_trial
         )

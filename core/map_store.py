@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from codec_pixels.known_models import EMBEDDED_MODELS_DIR
 from codec_wire.atomic_file import write_atomically
@@ -32,6 +33,16 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
     The returned folder does not have to exist.
     """
     return models_dir / FOLDER / latent_space
+
+
+def require_writable(folder: Path) -> None:
+    """Create `folder`, and check that the files of a bundle can be written to it. Raises InvalidMap if they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:

@@ -173,6 +173,27 @@ def test_map_that_cannot_be_written_fails_with_one_line_and_status_1(tmp_path: P
     assert line == f"error: cannot write the latent-space map to {folder}: Not a directory"
 
 
+async def test_map_that_cannot_be_written_is_reported_before_images_are_generated(tmp_path: Path) -> None:
+    (tmp_path / "latent-spaces").write_text("in the way")
+    settings = read_settings(
+        {
+            "pipeline": "tests.support.tiny_sd:build_pipeline",
+            "latent_space": "test/space",
+            "models_dir": tmp_path,
+            "calibration_images": 1,
+            "threads": 1,
+        }
+    )
+    model = LocalModel(settings)
+    generated: list[int] = []
+    try:
+        with pytest.raises(InvalidMap, match="cannot write the latent-space map to .*: Not a directory"):
+            await model.build_map(["a sea"], generated.append, lambda _done, _total: None)
+    finally:
+        assert model.free()
+    assert not generated
+
+
 async def start_and_get_map(models_dir: Path, images: int) -> LatentMapBundle:
     """Start a server with `images` calibration images, and return the map that it serves."""
     settings = read_settings(
