@@ -134,5 +134,9 @@ def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
 def _pixel_format(request: DecodeRequest, modality: Modality) -> PixelFormat:
     acceptable = request.image_formats if modality is Modality.IMAGE else request.video_formats
     if not acceptable:
-        raise NotAcceptable(f"the client accepts no media type that is available for {modality}")
+        available = "PNG, JPEG, WebP" if modality is Modality.IMAGE else "MP4"
+        raise NotAcceptable(
+            f"the client accepts no format to which {modality} can be decoded: {available} or a NumPy array "
+            "(application/x-npy)"
+        )
     return acceptable[0]

@@ -61,7 +61,12 @@ async def run_serve(settings: Settings) -> None:
 
     async def load_and_follow() -> None:
         await models.start_serving(service)
-        print_models(service.models.require_all(), url, time.perf_counter() - started)
+        print_models(
+            service.models.require_all(),
+            url,
+            time.perf_counter() - started,
+            needs_key=settings.api_key is not None or settings.api_keys_file is not None,
+        )
         await models.follow(service)
 
     try:

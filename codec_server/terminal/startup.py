@@ -54,8 +54,11 @@ def print_addresses(http: str, grpc: str | None) -> None:
         typer.echo(f"  gRPC     {grpc} codec.latents.v1.LatentService/Generate")
 
 
-def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> None:
-    """Print the served models, the loading time of the models in seconds, and example requests."""
+def print_models(models: Sequence[ModelInstance], http: str, seconds: float, *, needs_key: bool = False) -> None:
+    """Print the served models, the loading time of the models in seconds, and example requests.
+
+    If `needs_key` is set, the example requests contain the placeholder KEY for an API key.
+    """
     for served in models:
         model, latent_map = served.model, served.bundle.latent_map
         width, height = model.default_size
@@ -64,19 +67,21 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
         typer.echo(f"  map      {served.bundle.hash}")
         if served.role is not Role.ALL:
             typer.echo(f"  role     {served.role}")
+    header = " -H 'Authorization: Bearer KEY'" if needs_key else ""
+    option = " --api-key KEY" if needs_key else ""
     typer.echo(f"Ready after {seconds:.1f} s. Try:")
     modalities = models[0].generated_modalities
     if not modalities:
-        typer.echo(f"  curl {http}{DECODE_PATH} -o image.png -H 'Accept: image/png' --data-binary @latents.bin")
+        typer.echo(f"  curl {http}{DECODE_PATH} -o image.png{header} -H 'Accept: image/png' --data-binary @latents.bin")
         return
     path = GENERATION_PATHS[Modality.IMAGE if Modality.IMAGE in modalities else Modality.VIDEO]
     typer.echo(
-        f"  curl {http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
+        f"  curl {http}{path} -o latents.bin{header} -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
     if models[0].model.renders and Modality.IMAGE in modalities:
         typer.echo(f"or open {http} in a browser, or write an image file:")
-        typer.echo(f'  {command()} generate "a snowy mountain at dusk" --server {http} -o mountain.png')
+        typer.echo(f'  {command()} generate "a snowy mountain at dusk" --server {http}{option} -o mountain.png')
 
 
 def command() -> str:

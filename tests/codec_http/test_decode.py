@@ -53,9 +53,14 @@ async def test_accept_selects_the_format(accept: str | None, image: str, video: 
 
 async def test_format_that_is_not_available_returns_406() -> None:
     async with run_servers(FakeEngine(), vae=FakeVae()) as servers:
-        for body, accept in ((IMAGE, "video/mp4"), (VIDEO, "image/png"), (IMAGE, "text/html")):
+        for body, accept, available in (
+            (IMAGE, "video/mp4", "PNG"),
+            (VIDEO, "image/png", "MP4"),
+            (IMAGE, "text/html", "PNG"),
+        ):
             response = await servers.http.post(DECODE, data=body, headers={"Accept": accept})
             assert response.status == 406
+            assert available in (await response.json())["error"]["message"]
 
 
 async def test_array_has_the_shape_of_the_video() -> None:
