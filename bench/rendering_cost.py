@@ -1,4 +1,4 @@
-"""Measures RENDERING_STEPS: the cost of decoding to pixels, in sampler steps, for Stable Diffusion 1.
+"""Measures RENDERING_STEPS: the cost of decoding to pixels, in sampling steps, for Stable Diffusion 1.
 
 Operations are counted on torch's meta device, without weights or arithmetic. Run with `python -m bench.rendering_cost`.
 """

@@ -36,7 +36,7 @@ class EventLoopThread:
     def stop(self) -> None:
         """Stop and close the event loop, and join the thread of the event loop.
 
-        The calling thread may have a running event loop of its own.
+        The calling thread may run another event loop.
         """
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

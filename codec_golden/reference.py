@@ -34,7 +34,7 @@ from core.switches import Mode
 MEASURED_STEPS = 4
 """Number of sampling steps that run to measure the peak memory."""
 OnStep = Callable[[int, int], None]
-"""Function that is called after each sampler step with the number of finished steps and the total number of steps."""
+"""Function that is called after each sampling step with the number of finished steps and the total number of steps."""
 
 
 class ReferenceModel:

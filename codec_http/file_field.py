@@ -15,7 +15,7 @@ A request may contain one of the files `image` and `latents`, and also one of th
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of a file field in characters.
 
-A field of this length has room for the largest file in base64 and for the prefix of a data URL.
+A field of this length can contain the largest file in base64 and the prefix of a data URL.
 """
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)

@@ -133,8 +133,9 @@ def _parse_header(header: bytes) -> tuple[str, str | None]:
     _, parameters = parse_content_disposition(headers.get(hdrs.CONTENT_DISPOSITION))
     name = content_disposition_filename(parameters, "name")
     if not name or len(name) > MAX_NAME_CHARACTERS:
+        received = f"the name {truncated_repr(name)}" if name else "a part without a name"
         raise InvalidRequest(
-            "body", f"must have parts with names of 1 to {MAX_NAME_CHARACTERS} characters, got {truncated_repr(name)}"
+            "body", f"must have parts with names of 1 to {MAX_NAME_CHARACTERS} characters, got {received}"
         )
     encoding = headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary")
     if encoding.lower() not in ("binary", "8bit", "7bit"):

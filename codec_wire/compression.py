@@ -15,7 +15,7 @@ BROTLI_QUALITY = 5
 ZSTD_LEVEL = 19
 """zstd compression level.
 
-Compression at level 19 takes 1 to 4 ms for the latents of a 512x512 image. One sampler step takes longer than the
+Compression at level 19 takes 1 to 4 ms for the latents of a 512x512 image. One sampling step takes longer than the
 compression.
 """
 ZSTD_WINDOW_BYTES = 2**18

@@ -1,7 +1,7 @@
 """Conversion between messages and protobuf.
 
-In an HTTP body, each protobuf message is preceded by its length as a 4-byte big-endian integer. A message in a gRPC
-call has no length prefix of its own.
+In an HTTP body, each protobuf message is preceded by its length as a 4-byte big-endian integer. In a gRPC call,
+gRPC itself separates the messages, so this module adds no length.
 """
 
 import struct

@@ -146,7 +146,7 @@ def _is_calibrated(folder: Path) -> bool:
 def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:
     """Raise InvalidMap if the map in `bundle` does not match `model`.
 
-    `origin` is a text for the error message that says from where the bundle was read.
+    `origin` is the place from which the bundle was read, for the error message.
     """
     found = bundle.latent_map
     for name, expected, actual in (

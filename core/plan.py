@@ -22,9 +22,9 @@ from core.size_limits import require_at_most, require_size, require_timing, with
 from core.step_limits import require_accepted_steps, require_scheduler
 
 RENDERING_STEPS = 2
-"""Number of sampler steps that cost as much as decoding latents to pixels.
+"""Number of sampling steps that cost as much as decoding latents to pixels.
 
-With Stable Diffusion 1 at 512x512, decoding takes as long as 1.57 sampler steps (docs/rendering.md).
+With Stable Diffusion 1 at 512x512, decoding takes as long as 1.57 sampling steps (docs/rendering.md).
 """
 
 

@@ -87,7 +87,7 @@ async def fp32_servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Asyn
 @pytest.fixture(scope="session")
 def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """A server process with the embedded model, the default of `serve`."""
-    # The process is killed at the end, so a temporary directory of its own would remain.
+    # The process is killed at the end, so its default temporary directory would remain.
     with start_server(CODEC_DATA_DIR=str(tmp_path_factory.mktemp("data"))) as addresses:
         yield addresses
 

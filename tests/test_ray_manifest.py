@@ -1,6 +1,6 @@
 """deploy/ray: the manifest for KubeRay, checked with the classes of Ray Serve that read its configuration.
 
-There is no schema of the RayService resource in the packages of this environment.
+The packages of this environment do not contain a schema of the RayService resource.
 """
 
 from importlib import import_module

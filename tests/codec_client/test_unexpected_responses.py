@@ -102,7 +102,7 @@ async def test_invalid_response_raises_a_typed_error(
 
 @asynccontextmanager
 async def run_slow_server(status: str, body: bytes) -> AsyncIterator[str]:
-    """Run a server that sends each byte of the same response in a packet of its own, and yield its address."""
+    """Run a server that sends each byte of the same response in a separate packet, and yield its address."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -14,7 +14,7 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 FIELD = b"Cookie: " + b"c" * 1000 + b"\r\n"
 MAX_FIELDS = (MAX_HEADER_BYTES - len(GET) - 2) // len(FIELD)
 BEFORE = {
-    "in a piece of its own": ([POST, b"body"], b""),
+    "in a separate piece": ([POST, b"body"], b""),
     "in the piece with the end of a body": ([POST], b"body"),
     "in the piece with the end of a header": ([], GET + b"\r\n"),
 }

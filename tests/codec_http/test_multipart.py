@@ -91,7 +91,7 @@ def test_contradicting_or_malformed_names_are_rejected(names: tuple[str, ...]) -
         (part("a", b"b"), "body"),  # without the last boundary
         (part("a" * 65, b"b") + b"--xyz--\r\n", "1 to 64 characters"),
         (part("a", b"\xff") + b"--xyz--\r\n", "a: must be UTF-8"),
-        (b"--xyz\r\n\r\nb\r\n--xyz--\r\n", "got None"),
+        (b"--xyz\r\n\r\nb\r\n--xyz--\r\n", "got a part without a name"),
         (b"--xyz\r\n" + b"X: y\r\n" * 1000 + b"\r\nb\r\n--xyz--\r\n", "headers"),
         (b"--xyz\r\nContent-Type: multipart/mixed; boundary=z\r\n\r\n--z\r\n\r\n--z--\r\n--xyz--\r\n", "in a part"),
         (part("a", b"b", "\r\nContent-Transfer-Encoding: base64") + b"--xyz--\r\n", "Content-Transfer-Encoding"),

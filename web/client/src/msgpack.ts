@@ -1,8 +1,8 @@
 /**
  * An incremental, strict reader of msgpack values.
  *
- * It is not a general msgpack library: it tells integers from floats and strings from binary data, and refuses repeated
- * keys, because the protocol does.
+ * It is not a general msgpack library: it distinguishes integers from floats and strings from binary data, and refuses
+ * repeated keys, because the protocol does.
  */
 
 import type { ByteQueue } from "./byte-queue.js";
