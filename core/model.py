@@ -176,10 +176,14 @@ class ModelInfo:
         """Return the names of the LoRA weights that requests may use, or None if requests must not use LoRA weights."""
         return self.request_loras if self.lora_directory is None else self.lora_directory.names()
 
+    @property
+    def all_modes(self) -> tuple[GenerationMode, ...]:
+        """The supported input combinations of all modalities."""
+        return self.modes or tuple(GenerationMode(supported) for supported in self.modalities)
+
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""
-        modes = self.modes or tuple(GenerationMode(supported) for supported in self.modalities)
-        return tuple(mode for mode in modes if mode.modality is modality)
+        return tuple(mode for mode in self.all_modes if mode.modality is modality)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         """Return the latent shape [C, h, w] of one frame with `width` x `height` pixels."""

@@ -24,6 +24,8 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
     elif request.model is not None:
         candidates = models_named(request.model, candidates)
     candidates = _models_with_modality(request.modality, candidates)
+    if request.model is None:
+        return candidates[0]
     return next((model for model in candidates if request.model in _names(model)), candidates[0])
 
 

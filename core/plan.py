@@ -138,9 +138,9 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     `model` must be the model that core.model_selection.select_model has selected for `request`. Raises InvalidRequest
     with the name of the field if the request is not valid.
     """
-    image = _input_image("image", request.image)
-    control_image = _input_image("control_image", request.control_image)
-    mask = _input_image("mask", request.mask)
+    image = None if request.image is None else read_input_image("image", request.image)
+    control_image = None if request.control_image is None else read_input_image("control_image", request.control_image)
+    mask = None if request.mask is None else read_input_image("mask", request.mask)
     latents = None if request.latents is None else read_input_latents(request.latents, bundle.zstd_dictionaries())
     mode = select_mode(request, model)
     if image is not None and mask is not None:
@@ -198,10 +198,6 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         extra=request.extra,
         passes=2 if needs_second_pass(request.extra, mode) else 1,
     )
-
-
-def _input_image(field: str, data: bytes | None) -> InputImage | None:
-    return None if data is None else read_input_image(field, data)
 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)

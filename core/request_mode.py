@@ -13,22 +13,18 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     Raises InvalidRequest if a required field is missing or a field is not supported. The InvalidRequest names the
     missing or unsupported field.
     """
-    supported_modes = modes = model.modes_of(request.modality)
     if request.latents is not None and request.image is not None:
         raise InvalidRequest("latents", "must not be combined with image, got both")
-    given = {field: getattr(request, field) is not None for field in INPUT_FIELDS}
-    given["image"] |= request.latents is not None
-    if given["mask"] and not given["image"]:
+    has_image = request.image is not None or request.latents is not None
+    has_control_image, has_mask = request.control_image is not None, request.mask is not None
+    if has_mask and not has_image:
         raise InvalidRequest("mask", "requires `image`, which the mask refers to, got a mask without an image")
-    for field, is_given in given.items():
-        matching = [mode for mode in modes if getattr(mode, field) == is_given]
-        if not matching:
-            reason = "is not supported" if is_given else "is required"
-            supported = "; ".join(map(str, supported_modes))
-            name = "latents" if field == "image" and request.latents is not None else field
-            raise InvalidRequest(name, f"{reason} by {model.name}, which generates {supported}")
-        modes = tuple(matching)
-    mode = modes[0]
+    given = (has_image, has_control_image, has_mask)
+    for mode in model.all_modes:
+        if mode.modality is request.modality and (mode.image, mode.control_image, mode.mask) == given:
+            break
+    else:
+        raise _inputs_error(request, model, given)
     if request.image is not None and mode.latents_only:
         raise InvalidRequest(
             "image",
@@ -51,6 +47,23 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     if request.guidance_scale is not None:
         _require_guidance(request, mode, model)
     return mode
+
+
+def _inputs_error(request: GenerationRequest, model: ModelInfo, given: tuple[bool, ...]) -> InvalidRequest:
+    """Return the error for a request whose inputs no input combination of `model` has.
+
+    `given` states for each of INPUT_FIELDS whether the request has this input. The error names the first field that no
+    input combination with the fields before it has.
+    """
+    supported_modes = modes = model.modes_of(request.modality)
+    for field, is_given in zip(INPUT_FIELDS, given, strict=True):
+        modes = tuple(mode for mode in modes if getattr(mode, field) == is_given)
+        if not modes:
+            break
+    reason = "is not supported" if is_given else "is required"
+    supported = "; ".join(map(str, supported_modes))
+    name = "latents" if field == "image" and request.latents is not None else field
+    return InvalidRequest(name, f"{reason} by {model.name}, which generates {supported}")
 
 
 def _require_guidance(request: GenerationRequest, mode: GenerationMode, model: ModelInfo) -> None:

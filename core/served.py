@@ -281,7 +281,10 @@ class ServedModels:
         return [instance.model for instance in self.require_all()]
 
     def _instance_of(self, model: ModelInfo) -> ModelInstance:
-        return next(instance for instance in self._models if instance.model is model)
+        for instance in self._models:
+            if instance.model is model:
+                return instance
+        raise self._not_ready()
 
     def _not_ready(self) -> NotReady:
         return NotReady(f"the server is {self._lifecycle.state}", RETRY_AFTER_S)

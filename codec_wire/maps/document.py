@@ -161,7 +161,10 @@ class LatentMap(_MapModel):
 
     def pipeline(self, name: str) -> MapPipeline | None:
         """Return the entry of the encoding pipeline `name`, or None if the map does not contain the entry."""
-        return next((entry for entry in self.pipelines if entry.name == name), None)
+        for entry in self.pipelines:  # takes less time than a generator
+            if entry.name == name:
+                return entry
+        return None
 
     def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
         """Return the entries of the encoding pipelines that support `modality`."""

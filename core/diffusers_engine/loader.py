@@ -107,9 +107,12 @@ class LoadedModel:
         """
         if len(self.variants) == 1:
             return self.variants[0]
-        wanted = (plan.modality, plan.inputs)
-        modes = ((variant, variant.family.mode) for variant in self.variants)
-        return next(variant for variant, mode in modes if (mode.modality, mode.inputs) == wanted)
+        inputs = plan.inputs
+        for variant in self.variants:
+            mode = variant.family.mode
+            if mode.modality is plan.modality and mode.inputs == inputs:
+                return variant
+        raise LookupError(f"{plan.model} has no pipeline for {plan.modality} from {inputs}")
 
 
 def load(source: ModelSource, device: Device) -> LoadedModel:
