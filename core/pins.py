@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -77,6 +77,12 @@ class Provenance:
     versions: Mapping[str, str]
     pin_differences: Sequence[str]
     image_digest: str | None = None
+    versions_text: str = field(init=False, repr=False, compare=False)
+    """The names and versions in `versions` as one line, which responses contain."""
+
+    def __post_init__(self) -> None:
+        text = ", ".join(f"{name}={version}" for name, version in sorted(self.versions.items()))
+        object.__setattr__(self, "versions_text", text)
 
     @classmethod
     def current(cls, image_digest: str | None = None) -> Self:

@@ -27,14 +27,9 @@ def environment_of(served: ModelInstance, provenance: Provenance) -> dict[str, s
     """
     return {
         "device": served.device,
-        "versions": _versions_text(tuple(provenance.versions.items())) or None,
+        "versions": provenance.versions_text or None,
         "image_digest": provenance.image_digest,
     }
-
-
-@lru_cache(maxsize=16)
-def _versions_text(versions: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name}={version}" for name, version in sorted(versions))
 
 
 def response_parameters(plan: StreamPlan, served: ModelInstance, provenance: Provenance) -> str:
