@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from codec_wire.events import PromptTruncation
@@ -26,6 +27,7 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
     if plan.prompt_syntax is not None:
         return ()
     pipeline, arguments = variant.pipeline, variant.family.arguments
+    components = vars(pipeline)  # getattr takes long for names that a diffusers pipeline does not have
     requested = None if plan.extra is None else plan.extra.max_sequence_length
     max_tokens = requested or int(call_defaults(pipeline).get("max_sequence_length") or 0)
     found = []
@@ -33,8 +35,8 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
         if not text or field not in arguments:
             continue
         for name, encoder in _ENCODERS.items():
-            tokenizer = getattr(pipeline, name, None)
-            if tokenizer is None or getattr(pipeline, encoder, None) is None:
+            tokenizer = components.get(name)
+            if tokenizer is None or components.get(encoder) is None:
                 continue
             tokenized = None
             if variant.family.tokenized is not None:
@@ -62,9 +64,9 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str, max_to
     `max_tokens` is the `max_sequence_length` of the call, or 0 if the pipeline does not have this argument.
     """
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
-    if hasattr(pipeline, "maybe_convert_prompt") and has_embeddings_of_several_vectors(tokenizer):
+    if hasattr(type(pipeline), "maybe_convert_prompt") and has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
-    if hasattr(pipeline, "_text_preprocessing"):
+    if hasattr(type(pipeline), "_text_preprocessing"):
         text = pipeline._text_preprocessing(text, clean_caption=False)[0]
     if "CLIP" in type(tokenizer).__name__:
         return _excess(tokenizer, text, int(tokenizer.model_max_length))
@@ -79,8 +81,13 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str, max_to
     return _excess(tokenizer, text, limit)
 
 
+@lru_cache(maxsize=16)
 def has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
-    """Return whether `tokenizer` has a textual inversion of several vectors, i.e. the tokens NAME, NAME_1, NAME_2..."""
+    """Return whether `tokenizer` has a textual inversion of several vectors, i.e. the tokens NAME, NAME_1, NAME_2...
+
+    The result is cached, because transformers copies all added tokens for the answer. Textual inversions are loaded
+    with the model, before the first request.
+    """
     return any(token.endswith("_1") for token in tokenizer.added_tokens_encoder)
 
 

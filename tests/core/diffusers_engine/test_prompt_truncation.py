@@ -151,11 +151,11 @@ class CLIPTokenizer:
 class EmbeddingPipeline:
     """A pipeline with a textual inversion embedding <sea> of 30 vectors, if its tokenizer has these tokens."""
 
-    text_encoder = object()
     scheduler = None
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self.tokenizer = tokenizer
+        self.text_encoder = object()
 
     def __call__(self, prompt: str) -> None: ...
 
