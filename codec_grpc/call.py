@@ -6,7 +6,7 @@ Serve.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any, Protocol, TypeAlias
 
 from codec_wire.grpc import BATCH_SIZE_KEY, MAP_HASH_KEY, MAP_PIN_KEY, REQUEST_ID_KEY
@@ -65,7 +65,8 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
     is_first = True
     # A client that does not read must not keep the job active after the deadline.
     async with aclosing(messages):
-        with closing(Deadline(job)) as deadline:
+        deadline = Deadline(job)
+        try:
             async for message in messages:
                 if is_first:
                     # Not before: proxies and retry policies repeat only calls that have no response headers yet.
@@ -73,6 +74,8 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
                     is_first = False
                 with deadline:
                     await context.write(message)
+        finally:
+            deadline.close()
 
 
 def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from codec_wire.errors import CodecError, Overloaded, SequenceError, TruncatedStream
@@ -101,10 +101,8 @@ class LatentService:
         engine = served.require_engine()
         record, done = job.record, False
         failure: CodecError | None = None
-        with (
-            self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)),
-            closing(Deadline(job)) as deadline,
-        ):
+        with self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)):
+            deadline = Deadline(job)
             try:
                 async with aclosing(engine.generate(plan, job)) as events:
                     while True:
@@ -123,6 +121,8 @@ class LatentService:
                     raise TruncatedStream("the engine ended the stream without a last frame")
             except Exception as error:
                 failure = to_public_error(error)
+            finally:
+                deadline.close()
             if record.header_at is not None and record.first_frame_at is not None:
                 # For short jobs, Started and the first frame reach the event loop together.
                 seconds = record.sampling_s or record.first_frame_at - record.header_at
