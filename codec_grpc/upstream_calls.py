@@ -121,12 +121,14 @@ class UpstreamCalls:
         """
         if self._stub is None:
             raise NotReady("no upstream server has been ready at any time since the gateway was started", RETRY_AFTER_S)
-        metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
+        metadata = grpc.aio.Metadata()  # grpc.aio would check and convert a list, which takes longer
+        if self._api_key is not None:
+            metadata.add("authorization", f"Bearer {self._api_key}")
         record = find_current_record()
         if record is not None:  # the call is part of a request
-            metadata.append((REQUEST_ID_KEY, record.request_id))
+            metadata.add(REQUEST_ID_KEY, record.request_id)
             if record.traceparent is not None:
-                metadata.append((TRACEPARENT_HEADER, record.traceparent))
+                metadata.add(TRACEPARENT_HEADER, record.traceparent)
         return getattr(self._stub, method)(request, metadata=metadata, timeout=timeout_of(job))
 
 
