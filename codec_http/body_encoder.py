@@ -1,7 +1,7 @@
 """Serialization and compression of response bodies that are written in parts."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,20 +85,17 @@ class StreamBodyEncoder(BodyCompressor):
 
     wire_format: WireFormat
 
-    async def write_frame(
-        self, request: web.Request, response: web.StreamResponse, frame: LatentFrame, *, before: bytes
-    ) -> None:
-        """Write `before`, and then the serialized and compressed `frame`, to `response`, the response to `request`."""
-        if isinstance(self.compressor, IdentityCompressor):
-            parts = frame_parts(frame, self.wire_format)
-            self.record.bytes_out += sum(map(len, parts))
-            await write_in_parts(request, response, (before, *parts))
-        else:
-            await response.write(before + await self.encode(frame))
+    async def encode_parts(self, frame: LatentFrame) -> tuple[bytes, ...]:
+        """Return the same bytes as `encode`, but in parts, so that the data of an uncompressed frame are not copied."""
+        if not isinstance(self.compressor, IdentityCompressor):
+            return (await self.encode(frame),)
+        parts = frame_parts(frame, self.wire_format)
+        self.record.bytes_out += sum(map(len, parts))
+        return parts
 
-    async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
+    def encode(self, message: LatentStreamHeader | LatentFrame) -> Awaitable[bytes]:
         """Serialize and compress `message`, and return the next bytes of the body.
 
         A client that has received the returned bytes can decode `message`.
         """
-        return await self.compress(encode(message, self.wire_format))
+        return self.compress(encode(message, self.wire_format))

@@ -65,9 +65,9 @@ async def receive_body(request: web.Request, reservation: Reservation) -> Body:
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
     if coding.lower() not in ("identity", ""):
         raise UnsupportedCoding(f"Content-Encoding of a request must be identity, got {truncated_repr(coding)}")
-    _require_size(request.content_length or 0)
-    reservation.require(request.content_length or 0)
-    content = request.content
+    content, size = request.content, request.content_length or 0
+    _require_size(size)
+    reservation.require(size)
     body = Body()
     try:
         if content.is_eof():  # already received together with the header, like most small bodies

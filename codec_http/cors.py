@@ -5,9 +5,10 @@ API key. For all other endpoints, codec_http.origin_policy decides which origins
 """
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
+from codec_http.origin_policy import OriginPolicy
 from codec_http.route import Handler, is_public
-from codec_http.state import ORIGIN_POLICY
 from codec_wire.http import RESPONSE_HEADERS
 
 EXPOSED_HEADERS = ", ".join([*RESPONSE_HEADERS, "ETag", "Retry-After"])
@@ -24,27 +25,31 @@ The value "*" stands for every origin.
 """
 
 
-@web.middleware
-async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a request whose Host or Origin header is not allowed, and answer CORS preflight requests.
+def check_origin(policy: OriginPolicy) -> Middleware:
+    """Return a middleware that refuses requests whose Host or Origin header is not allowed by `policy`.
 
-    A request is refused before it has any effect. Browsers send a preflight request before a cross-origin request with
-    a JSON body.
+    The middleware also answers CORS preflight requests. A request is refused before it has any effect. Browsers send a
+    preflight request before a cross-origin request with a JSON body.
 
     CORS headers alone do not protect the server. Browsers send some cross-origin requests without a preflight request,
-    and only hide the response from the page. Raises Forbidden if the Host or Origin header is not allowed.
+    and only hide the response from the page. The middleware raises Forbidden if the Host or Origin header is not
+    allowed.
     """
-    policy = request.app[ORIGIN_POLICY]
-    host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)
-    policy.require_host(host)
-    if policy.allows_all or is_public(request.path):
-        request[_READABLE_BY] = "*"
-    elif origin is not None:
-        policy.require_origin(origin, host)
-        request[_READABLE_BY] = origin
-    if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-        return web.Response(status=204, headers=PREFLIGHT_HEADERS)
-    return await handler(request)
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)
+        policy.require_host(host)
+        if policy.allows_all or is_public(request.path):
+            request[_READABLE_BY] = "*"
+        elif origin is not None:
+            policy.require_origin(origin, host)
+            request[_READABLE_BY] = origin
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            return web.Response(status=204, headers=PREFLIGHT_HEADERS)
+        return await handler(request)
+
+    return check
 
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 
 from aiohttp import web
 
-from codec_http.negotiation import parse_quality_values
+from codec_http.negotiation import accepted_names, parse_quality_values
 from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.compression import Compressor
 from codec_wire.errors import NotAcceptable, truncated_repr
@@ -71,13 +71,14 @@ def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
         if name == IDENTITY:
             # If identity is not listed, it has the weight of "*". Without "*", it is acceptable with the lowest weight.
             weight = weights.get(name, _UNLISTED_IDENTITY_WEIGHT if wildcard is None else wildcard)
-            choices.append((weight, Encoding({}, coding.compressor)))
+            choices.append((weight, Encoding({}, coding.compressor_class)))
         elif not coding.uses_dictionary:
-            choices.append((weights.get(name, wildcard or 0), Encoding({"Content-Encoding": name}, coding.compressor)))
+            headers = {"Content-Encoding": name}
+            choices.append((weights.get(name, wildcard or 0), Encoding(headers, coding.compressor_class)))
         elif dictionary is not None:
             digest, data = dictionary
             headers = {"Content-Encoding": name, ZSTD_DICTIONARY_HEADER: digest}
-            choices.append((weights.get(name, 0), Encoding(headers, partial(coding.compressor, data))))
+            choices.append((weights.get(name, 0), Encoding(headers, partial(coding.compressor_class, data))))
     weight, encoding = max(choices, key=lambda choice: choice[0])
     if weight <= 0:
         offered = ", ".join(choice.headers.get("Content-Encoding", IDENTITY) for _, choice in choices)
@@ -94,11 +95,10 @@ def _supports_dictionaries(request: web.Request, accepted: str, digest: str) -> 
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:
         return False
-    media_types = {name for name, weight in parse_quality_values(headers.get("Accept", "")) if weight > 0}
     return (
-        bool(media_types & CODEC_MEDIA_TYPES)
+        not CODEC_MEDIA_TYPES.isdisjoint(accepted_names(headers.get("Accept", "")))
         or MAP_PIN_HEADER in headers
         or CLIENT_VERSION_HEADER in headers
         or headers.get(ZSTD_DICTIONARY_HEADER) == digest
-        or {name for name, weight in parse_quality_values(accepted) if weight > 0} == {"zstd"}
+        or accepted_names(accepted) == {"zstd"}
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.typedefs import Middleware
 
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from codec_http.response_models import ErrorDetail, ErrorResponse
-from codec_http.state import SERVICE
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError, truncated_repr
 from codec_wire.http import (
@@ -32,6 +32,7 @@ from codec_wire.http import (
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.engine import client_disconnected
 from core.request_record import OK, RequestRecord, current_record
+from core.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -127,36 +128,39 @@ The metrics count only requests for the paths in OPERATIONS.
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def error_boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Convert exceptions to error responses, and report every request when it ends."""
-    telemetry = request.app[SERVICE].telemetry
-    path = request.path
-    operation = OPERATIONS.get(path) if request.method == hdrs.METH_POST else None
-    record = telemetry.begin(
-        "http",
-        f"{request.method} {request.raw_path}",
-        operation,
-        request_id=request.headers.get(REQUEST_ID_HEADER),
-        traceparent=request.headers.get(TRACEPARENT_HEADER),
-    )
-    record.peer = request.remote or ""
-    try:
-        response = await _handle(request, handler, record)
-        _record_response(record, response)
-    except asyncio.CancelledError:
-        record.fail(client_disconnected())
-        raise
-    except ConnectionResetError:
-        # The client disconnected while the response was written, so this error response is never sent.
-        record.fail(client_disconnected())
-        return web.Response(status=_CLIENT_DISCONNECTED)
-    else:
-        return response
-    finally:
-        if not record.status:  # the client disconnected, maybe after it had received the complete response
-            record.status = str(HTTPStatus.OK.value if record.completed else _CLIENT_DISCONNECTED)
-        telemetry.end(record, level=logging.DEBUG if path in PROBE_PATHS else logging.INFO)
+def error_boundary(telemetry: Telemetry) -> Middleware:
+    """Return a middleware that converts exceptions to error responses, and reports every request when it ends."""
+
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        path = request.path
+        operation = OPERATIONS.get(path) if request.method == hdrs.METH_POST else None
+        record = telemetry.begin(
+            "http",
+            f"{request.method} {request.raw_path}",
+            operation,
+            request_id=request.headers.get(REQUEST_ID_HEADER),
+            traceparent=request.headers.get(TRACEPARENT_HEADER),
+        )
+        record.peer = request.remote or ""
+        try:
+            response = await _handle(request, handler, record)
+            _record_response(record, response)
+        except asyncio.CancelledError:
+            record.fail(client_disconnected())
+            raise
+        except ConnectionResetError:
+            # The client disconnected while the response was written, so this error response is never sent.
+            record.fail(client_disconnected())
+            return web.Response(status=_CLIENT_DISCONNECTED)
+        else:
+            return response
+        finally:
+            if not record.status:  # the client disconnected, maybe after it had received the complete response
+                record.status = str(HTTPStatus.OK.value if record.completed else _CLIENT_DISCONNECTED)
+            telemetry.end(record, level=logging.DEBUG if path in PROBE_PATHS else logging.INFO)
+
+    return handle
 
 
 def _record_response(record: RequestRecord, response: web.StreamResponse) -> None:

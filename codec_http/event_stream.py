@@ -8,7 +8,7 @@ from aiohttp import web
 from codec_http.body_encoder import LatentsResponse, StreamBodyEncoder
 from codec_http.encoding import choose_encoding
 from codec_http.errors import error_response
-from codec_http.negotiation import parse_quality_values
+from codec_http.negotiation import accepted_names
 from codec_http.response_headers import generation_headers
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
@@ -23,7 +23,7 @@ from core.plan import StreamPlan
 
 def accepts_event_stream(accept: str) -> bool:
     """Return whether an Accept header names the media type of Server-Sent Events."""
-    return any(name == EVENT_STREAM and weight > 0 for name, weight in parse_quality_values(accept))
+    return EVENT_STREAM in accepted_names(accept)
 
 
 async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:

@@ -20,12 +20,21 @@ def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat
     return stream_format, default_media_type(stream_format)
 
 
-def accepted_formats(accept: str) -> list[WireFormat]:
+# The results are cached, because most clients send the same headers with every request.
+@lru_cache(maxsize=256)
+def accepted_formats(accept: str) -> tuple[WireFormat, ...]:
     """Return the wire formats whose media types the Accept header names, in order of preference."""
-    return [MEDIA_TYPES[name] for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
+    names = (name for name, weight in parse_quality_values(accept) if weight > 0)
+    return tuple(MEDIA_TYPES[name] for name in names if name in MEDIA_TYPES)
 
 
-@lru_cache(maxsize=256)  # most clients send the same header with every request
+@lru_cache(maxsize=256)
+def accepted_names(header: str) -> frozenset[str]:
+    """Return the names whose weight in `header` is not 0. See parse_quality_values."""
+    return frozenset(name for name, weight in parse_quality_values(header) if weight > 0)
+
+
+@lru_cache(maxsize=256)
 def parse_quality_values(header: str) -> tuple[tuple[str, float], ...]:
     """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 

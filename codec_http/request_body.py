@@ -20,11 +20,12 @@ from codec_http.request_models import (
     VideoLatentsBody,
 )
 from codec_http.route import JSON
-from codec_http.state import BODY_PARSER, SERVICE
+from codec_http.state import BODY_PARSER
 from codec_wire.errors import InvalidRequest, UnsupportedMediaType, truncated_repr
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.request import RANDOM_SEED, parse_request_as
+from core.service import LatentService
 
 _BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
@@ -68,22 +69,23 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
 
-async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
+async def read_generation(
+    request: web.Request, service: LatentService, modality: Modality, accept: str
+) -> LatentsBody | RenderedBody:
     """Return the validated body of `request`, a request to the endpoint that generates `modality`.
 
-    `accept` is the Accept header. Raises UnsupportedMediaType if the Content-Type is not JSON. Raises InvalidRequest
-    with the name of the field if a field is missing, invalid or not allowed. Raises the errors of receive_body if the
-    body cannot be received.
+    `service` limits the memory of all bodies. `accept` is the Accept header. Raises UnsupportedMediaType if the
+    Content-Type is not JSON. Raises InvalidRequest with the name of the field if a field is missing, invalid or not
+    allowed. Raises the errors of receive_body if the body cannot be received.
     """
     _require_json(request)
-    app = request.app
-    with app[SERVICE].admission.memory.reserve() as reservation:
+    with service.admission.memory.reserve() as reservation:
         body = await receive_body(request, reservation)
         if body.size <= INLINE_BYTES:
             return parse_generation(body, modality, accept)
         # One at a time, so that the memory for parsing does not depend on the number of requests.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(app[BODY_PARSER], parse_generation, body, modality, accept)
+        return await loop.run_in_executor(request.app[BODY_PARSER], parse_generation, body, modality, accept)
 
 
 def _require_json(request: web.Request) -> None:

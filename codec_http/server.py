@@ -18,10 +18,8 @@ from codec_http.openapi import openapi_document
 from codec_http.origin_policy import OriginPolicy
 from codec_http.routes import ROUTES
 from codec_http.state import (
-    API_KEYS,
     BODY_PARSER,
     DOCUMENT,
-    ORIGIN_POLICY,
     PUBLIC_URL,
     REQUEST_TIMEOUT_S,
     SERVICE,
@@ -53,20 +51,20 @@ def build_app(
     runs may use the server. `video_jobs` are the jobs of the videos API. By default, video jobs are stored in a
     temporary directory. Video jobs are stopped when the application is stopped.
     """
-    app = web.Application(middlewares=[error_boundary, check_origin])
+    app = web.Application(
+        middlewares=[error_boundary(service.telemetry), check_origin(origin_policy or OriginPolicy())]
+    )
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
     app[PUBLIC_URL] = public_url or ""
-    app[API_KEYS] = api_keys
-    app[ORIGIN_POLICY] = origin_policy or OriginPolicy()
     app[BODY_PARSER] = ThreadPoolExecutor(1, "request-body")
     app.on_cleanup.append(_stop_body_parser)
     app[VIDEO_JOBS] = video_jobs or VideoJobs(service, request_timeout_s)
     app.on_cleanup.append(_stop_video_jobs)
     app[DOCUMENT] = _document()
     for route in ROUTES:
-        handler = route.handler if route.is_public else require_key(route.handler)
+        handler = route.handler if route.is_public else require_key(route.handler, service, api_keys)
         if route.method == hdrs.METH_GET:
             app.router.add_get(route.path, handler)  # also handles HEAD, as RFC 9110 requires
         else:

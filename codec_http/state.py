@@ -5,17 +5,12 @@ from typing import Any
 
 from aiohttp import web
 
-from codec_http.origin_policy import OriginPolicy
-from core.api_keys import ApiKeys
 from core.service import LatentService
 from core.video_jobs.video_jobs import VideoJobs
 
 SERVICE = web.AppKey("service", LatentService)
 VIDEO_JOBS = web.AppKey("video_jobs", VideoJobs)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
-API_KEYS: web.AppKey[ApiKeys | None] = web.AppKey("api_keys")
-"""The accepted API keys, or None if no key is required."""
-ORIGIN_POLICY = web.AppKey("origin_policy", OriginPolicy)
 PUBLIC_URL = web.AppKey("public_url", str)
 """URL under which clients reach the server, or an empty string if the URL is not configured."""
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)

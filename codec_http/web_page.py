@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
-from codec_http.negotiation import parse_quality_values
+from codec_http.negotiation import accepted_names
 
 FOLDER = Path(str(resources.files("codec_http"))) / "page"
 _NO_DECODERS = 'data-decoders=""'
@@ -39,7 +39,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     The status is 404 unless the Accept header contains text/html, as in requests of browsers.
     """
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
-    if not any(name == HTML and weight > 0 for name, weight in parse_quality_values(accept)):
+    if HTML not in accepted_names(accept):
         raise web.HTTPNotFound
     decoders = " ".join(name for name in _DECODERS if (FOLDER / f"decoder-{name}.js").is_file())
     text = (FOLDER / "index.html").read_text().replace(_NO_DECODERS, f'data-decoders="{decoders}"')

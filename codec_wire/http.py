@@ -1,7 +1,7 @@
 """HTTP headers, paths and media types that a server and a client of the Codec protocol must share."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -104,10 +104,12 @@ def parse_parameters(header: str | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, str | int | float | list | dict)}
 
 
-def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:
+def truncation_headers(truncations: Sequence[PromptTruncation]) -> dict[str, str]:
     """Return a dictionary with PROMPT_TRUNCATED_HEADER, or an empty dictionary if no prompt was truncated."""
+    if not truncations:
+        return {}
     items = [f"{item.field}.{item.encoder}={item.dropped_tokens}" for item in dict.fromkeys(truncations)]
-    return {PROMPT_TRUNCATED_HEADER: ", ".join(items)} if items else {}
+    return {PROMPT_TRUNCATED_HEADER: ", ".join(items)}
 
 
 def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:

@@ -82,7 +82,7 @@ class Reservation:
 
     def grow(self, size: int) -> None:
         """Reserve `size` more bytes. Raises the errors of RequestMemory.require."""
-        self.require(size)
+        self._memory.require(size)
         self._memory._used += size
         self.size += size
 
