@@ -209,7 +209,7 @@ class RenderedBody(GenerationBody):
     )
 
 
-RENDERED_IMAGES_SCHEMA = _adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS))
+RENDERED_IMAGES_SCHEMA = _adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS, "preview_every"))
 """Changes to the JSON schema of a request for rendered images."""
 
 
@@ -256,7 +256,9 @@ class RenderedImagesBody(RenderedBody):
 class RenderedVideosBody(RenderedBody):
     """OpenAI-style request for videos. Fields that apply only to latents are not allowed."""
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval")))
+    model_config = ConfigDict(
+        json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval", "preview_every"))
+    )
     modality: VideoModality = Modality.VIDEO
     output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")
     stream: Literal[False] = Field(

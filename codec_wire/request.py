@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.extra import ExtraParameters, OptionalExtra
@@ -31,10 +32,19 @@ PLAIN_SYNTAX, COMPEL_SYNTAX = get_args(PromptSyntax)
 
 
 def _parse_seed(value: object) -> object:
-    """Return the seed in `value`, or a random seed if `value` is RANDOM_SEED."""
+    """Return the seed in `value`, or a random seed if `value` is RANDOM_SEED.
+
+    Raises PydanticCustomError if `value` is an integer that is not a seed.
+    """
     seed = parse_integer(value)
-    is_random = isinstance(seed, int) and not isinstance(seed, bool) and seed == RANDOM_SEED
-    return secrets.randbelow(_RANDOM_SEEDS) if is_random else seed
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        return seed
+    if not RANDOM_SEED <= seed < NUM_SEEDS:
+        # pydantic's own message rounds bounds that are as large as NUM_SEEDS
+        raise PydanticCustomError(
+            "seed", "should be from 0 to {largest}, or -1 for a random seed", {"largest": str(NUM_SEEDS - 1)}
+        )
+    return secrets.randbelow(_RANDOM_SEEDS) if seed == RANDOM_SEED else seed
 
 
 _SEED_SCHEMA = {"type": ["integer", "null"], "minimum": RANDOM_SEED, "exclusiveMaximum": NUM_SEEDS}

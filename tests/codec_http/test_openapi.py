@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,7 @@ INVALID: list[dict[str, Any]] = [
     {"prompt": "x", "size": "64"},
     {"prompt": "x", "response_format": "url"},
     {"prompt": "x", "fps": 3},
+    {"prompt": "x", "preview_every": 5},
     {"prompt": "x", "guidance_scale": 101},
     {"prompt": "x", "modality": "video-latents"},
     {"prompt": "x", "colour": "red"},
@@ -129,6 +131,17 @@ async def test_body_is_accepted_exactly_if_the_schema_allows_it(body: dict[str, 
         content = operation["responses"][str(response.status)]["content"][response.content_type]
         if "schema" in content:
             validator(document, content["schema"]).validate(await response.json())
+
+
+async def test_the_page_of_request_fields_lists_every_field() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/requests.md").read_text()
+    listed = [
+        name for cell in re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+    ]
+    async with run_servers(FakeEngine(), RENDERING) as servers:
+        schemas = (await document_of(servers.http))["components"]["schemas"]
+    bodies = ("ImageLatentsBody", "VideoLatentsBody", "RenderedImagesBody", "RenderedVideosBody")
+    assert set(listed) == {name for body in bodies for name in schemas[body]["properties"]}
 
 
 async def test_every_request_field_is_documented_with_its_limits() -> None:
