@@ -4,11 +4,11 @@ The name of each file in the cache is the sha256 of the file's contents.
 """
 
 import contextlib
-import tempfile
 from pathlib import Path
 
 import platformdirs
 
+from codec_wire.atomic_file import write_atomically
 from codec_wire.digest import is_digest
 from codec_wire.maps.bundle import sha256
 
@@ -53,13 +53,14 @@ class FileCache:
         return data if sha256(data) == digest else None
 
     def put(self, data: bytes) -> None:
-        """Store `data` atomically, so that concurrent readers never read a partial file."""
+        """Store `data` atomically, so that concurrent readers never read a partial file.
+
+        If `data` cannot be written, for example because the disk is full, no partial file is left.
+        """
         path = self._path(sha256(data))
         with contextlib.suppress(OSError):  # caching is optional
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(data)
-            Path(file.name).replace(path)
+            write_atomically(path, data)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")

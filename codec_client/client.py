@@ -33,6 +33,7 @@ from codec_client.stream import (
     ResponseState,
     read_generation,
 )
+from codec_wire.errors import InvalidSettings
 from codec_wire.events import StreamEvent
 from codec_wire.maps import LatentMapBundle, parse_map_pin
 from codec_wire.maps.latent_rgb import LatentRgb
@@ -59,6 +60,9 @@ class LatentClient(ABC):
             other than `pinned_map` raises MapMismatch. By default, every map is accepted.
         cache_dir: Directory that caches maps and dictionaries. By default, the directory is default_cache_dir().
 
+    Raises:
+        InvalidSettings: `timeout_s` is not greater than 0, or `retries` is less than 0.
+
     """
 
     def __init__(
@@ -70,6 +74,10 @@ class LatentClient(ABC):
         pinned_map: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
+        if not timeout_s > 0:
+            raise InvalidSettings(f"timeout_s must be a number of seconds greater than 0, got {timeout_s}")
+        if retries < 0:
+            raise InvalidSettings(f"retries must be at least 0, got {retries}")
         self.api_key = api_key
         self.timeout_s = timeout_s
         self.retries = retries

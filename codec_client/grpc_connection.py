@@ -10,7 +10,7 @@ import grpc.aio
 from grpc import StatusCode
 
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.tls import require_pair
+from codec_client.tls import require_pair, tls_context
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded, InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 from codec_wire.grpc import CHANNEL_OPTIONS, error_from_status
@@ -100,11 +100,12 @@ def channel_credentials(
     """Return the credentials for a connection with TLS, or None for a connection without TLS.
 
     If a PEM file is given, the connection uses TLS even if `tls` is false. Raises InvalidSettings if a PEM file cannot
-    be read, or if only one of `cert_file` and `key_file` is given.
+    be read or is not a PEM file, or if only one of `cert_file` and `key_file` is given.
     """
     require_pair(cert_file, key_file)
     if not tls and ca_file is None and cert_file is None:
         return None
+    tls_context(ca_file, cert_file, key_file)  # gRPC reports an invalid PEM file only as a failed connection
     return grpc.ssl_channel_credentials(
         _read_pem("ca_file", ca_file), _read_pem("key_file", key_file), _read_pem("cert_file", cert_file)
     )

@@ -70,3 +70,11 @@ def test_missing_ca_file_raises_invalid_settings(tmp_path: Path) -> None:
     for cls in (HttpClient, GrpcClient):
         with pytest.raises(errors.InvalidSettings, match="nothing.pem"):
             cls("localhost:1", ca_file=tmp_path / "nothing.pem")
+
+
+def test_ca_file_that_is_not_pem_raises_invalid_settings(tmp_path: Path) -> None:
+    path = tmp_path / "text.pem"
+    path.write_text("this is not a certificate")
+    for cls in (HttpClient, GrpcClient):
+        with pytest.raises(errors.InvalidSettings, match=r"cannot read ca_file .*text\.pem as PEM certificates"):
+            cls("localhost:1", ca_file=path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -142,6 +143,15 @@ async def test_host_name_that_is_not_valid_is_reported(tmp_path: Path) -> None:
     async with HttpClient("http://a..b", cache_dir=tmp_path) as client:
         with pytest.raises(errors.InvalidSettings, match="server must be http://HOST:PORT or https://HOST:PORT"):
             await client.models()
+
+
+@pytest.mark.parametrize("option", [{"timeout_s": 0.0}, {"timeout_s": -1.0}, {"timeout_s": math.nan}, {"retries": -1}])
+@pytest.mark.parametrize("cls", [HttpClient, GrpcClient])
+def test_option_that_allows_no_request_is_reported(
+    cls: type[HttpClient | GrpcClient], option: dict[str, float]
+) -> None:
+    with pytest.raises(errors.InvalidSettings, match=f"{next(iter(option))} must be"):
+        cls("127.0.0.1:1", **option)
 
 
 @pytest.mark.parametrize("key", ["secret\n", "a\0b", "sécret"])
