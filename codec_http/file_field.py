@@ -18,7 +18,8 @@ MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 A field of this length can contain the largest file in base64 and the prefix of a data URL.
 """
 
-_DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
+_DATA_URL = re.compile(r"data:[\w.+/-]{0,64}(;[\w.+-]{1,64}=[\w.+%-]{0,64}){0,4};base64,", re.ASCII | re.IGNORECASE)
+"""Prefix of a data URL (RFC 2397). The media type can have parameters, such as ";name=a.png"."""
 _PIECE_CHARACTERS = 2**18
 """Number of base64 characters that are decoded at once.
 
