@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,9 @@ from codec_wire.integers import parse_integer
 from codec_wire.latents import MAX_UINT32, Modality
 from codec_wire.pipelines import PIPELINES
 from codec_wire.request_lora import RequestLora, RequestLoras
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 DEFAULT_STEPS = 25
 DEFAULT_SEED = 42
@@ -206,7 +209,7 @@ def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> Requ
         raise unknown_field_error(field, nested.model_fields, parent=field.rpartition(".")[0])
     if first["type"] == "extra_forbidden":
         raise unknown_field_error(field, (info.alias or name for name, info in kind.model_fields.items()))
-    raise InvalidRequest(field, f"{_requirement(first['msg'])}, got {truncated_repr(first['input'])}")
+    raise InvalidRequest(field, f"{_requirement(first)}, got {truncated_repr(first['input'])}")
 
 
 def _path_of(location: tuple[int | str, ...]) -> str:
@@ -220,8 +223,13 @@ def _path_of(location: tuple[int | str, ...]) -> str:
     return f"{location[0]}{''.join(parts)}"
 
 
-def _requirement(message: str) -> str:
+def _requirement(error: "ErrorDetails") -> str:
     """Return the message of a pydantic error with "must be" instead of "Input should be" or "should be"."""
+    message = error["msg"]
+    if error["type"] == "model_type":  # the message of pydantic contains the name of a Python class
+        return "must be an object"
+    if error["type"] == "less_than":  # pydantic rounds large limits
+        return f"must be less than {error['ctx']['lt']}"
     rule = f" {message}".partition(" should ")[2]
     return f"must {rule}" if rule else message
 

@@ -114,7 +114,7 @@ async def test_server_and_gateway_list_the_parameters_with_their_bounds(fp32_ser
         ({"true_cfg_scale": 2}, "extra.true_cfg_scale", "allowed parameters: guidance_rescale (0 to 1), clip_skip"),
         ({"guidance_rescale": "x"}, "extra.guidance_rescale", "must be a valid number, got 'x'"),
         ({"clip": 1}, "extra.clip", "is not a field of a request; did you mean 'extra.clip_skip'?"),
-        ("clip_skip=1", "extra", "got 'clip_skip=1'"),
+        ("clip_skip=1", "extra", "must be an object, got 'clip_skip=1'"),
     ],
 )
 async def test_invalid_parameter_names_the_field(fp32_servers: Servers, extra: Any, param: str, message: str) -> None:
