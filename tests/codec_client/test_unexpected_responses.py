@@ -147,9 +147,7 @@ async def test_host_name_that_is_not_valid_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [{"timeout_s": 0.0}, {"timeout_s": -1.0}, {"timeout_s": math.nan}, {"retries": -1}])
 @pytest.mark.parametrize("cls", [HttpClient, GrpcClient])
-def test_option_that_allows_no_request_is_reported(
-    cls: type[HttpClient | GrpcClient], option: dict[str, float]
-) -> None:
+def test_option_that_allows_no_request_is_reported(cls: type[HttpClient | GrpcClient], option: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidSettings, match=f"{next(iter(option))} must be"):
         cls("127.0.0.1:1", **option)
 
