@@ -83,6 +83,21 @@ def read_api_keys(settings: AccessSettings) -> ApiKeys | None:
     return ApiKeys(settings.api_key, settings.api_keys_file)
 
 
+def read_upstream_key(settings: AccessSettings) -> str | None:
+    """Return the API key that a gateway sends to its upstream servers, or None if the gateway sends no key.
+
+    Raises InvalidSettings if the key contains characters that cannot be sent, such as a line break at the end. The
+    message of the error does not contain the key.
+    """
+    key = settings.upstream_api_key
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise InvalidSettings(
+            "CODEC_UPSTREAM_API_KEY (--upstream-api-key): must consist of printable ASCII characters, "
+            "without a line break at the end"
+        )
+    return key
+
+
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 

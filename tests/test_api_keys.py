@@ -18,6 +18,7 @@ from codec_wire.errors import Unauthenticated
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.api_keys import ApiKeys
 from tests.support.clients import make_client
+from tests.support.commands import invoke
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS, read_error
 from tests.support.processes import start_process
@@ -147,6 +148,13 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
             message = (await read_error(response))["message"]
             assert message == "the upstream server refused the credentials of the gateway"
             assert "check CODEC_UPSTREAM_API_KEY" in caplog.text
+
+
+def test_gateway_with_a_key_that_cannot_be_sent_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEC_UPSTREAM_API_KEY", f"{KEY}\n")  # the line break at the end of a file
+    status, output = invoke("gateway", "--upstream", "127.0.0.1:1", "--port", "0")
+    assert (status, KEY in output) == (2, False)
+    assert "CODEC_UPSTREAM_API_KEY (--upstream-api-key): must consist of printable ASCII characters" in output
 
 
 async def test_client_sends_the_key_for_dictionaries_and_maps(key_file: Path, tmp_path: Path) -> None:

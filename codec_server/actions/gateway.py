@@ -12,7 +12,7 @@ from codec_server.runner import drain, ignore_loaded_objects, reload_on_hangup, 
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
-from core.api_keys import read_api_keys
+from core.api_keys import read_api_keys, read_upstream_key
 from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
@@ -32,6 +32,7 @@ async def run_gateway(settings: Settings) -> None:
             "the gateway needs the address of a gRPC server: set --upstream HOST:PORT (CODEC_UPSTREAM)"
         )
     api_keys, tls, credentials = read_api_keys(settings), read_server_tls(settings), upstream_credentials(settings)
+    upstream_key = read_upstream_key(settings)
     tracer = configured_tracer()
     tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
@@ -48,7 +49,7 @@ async def run_gateway(settings: Settings) -> None:
     warn_about_access(settings)
     ignore_loaded_objects()
     # Active generations use the connection until the drain has finished.
-    async with Upstream(service, servers, credentials, settings.upstream_api_key) as upstream:
+    async with Upstream(service, servers, credentials, upstream_key) as upstream:
         try:
             await run_until(stop, upstream.follow())
         finally:
