@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class ReceivedPixels:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("unknown version")
             self.shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, SyntaxError, TokenError):  # NumPy parses the header as Python
             raise UnexpectedAnswer("the server did not send a .npy file of pixels") from None
         if fortran_order or dtype != np.uint8:
             raise UnexpectedAnswer(f"the server sent pixels of dtype {dtype}, expected uint8 in C order")

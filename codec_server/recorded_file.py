@@ -109,7 +109,7 @@ def read_recorded_file(path: Path) -> RecordedFile:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             pixels, text = np.asarray(image.convert("RGB")), image.info.get(KEYWORD)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidSettings(f"cannot read {path}: {error}") from None
     if text is None:
         raise InvalidSettings(f"{path} has no generation parameters, so it was not written by codec-diffusers")

@@ -293,6 +293,13 @@ def test_file_that_is_not_an_array_of_pixels_is_rejected(array: NDArray[Any] | N
         ReceivedPixels(bytearray(file.getvalue())).read_npy_header()
 
 
+@pytest.mark.parametrize("header", [b"{'descr': (", b"{'descr': '|u1+', 'fortran_order': False, 'shape': (1,)}"])
+def test_file_with_a_damaged_array_header_is_rejected(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(UnexpectedAnswer, match=r"did not send a \.npy file"):
+        ReceivedPixels(bytearray(data)).read_npy_header()
+
+
 def test_pixels_over_the_limit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_client.received_pixels.MAX_PIXEL_BYTES", 10)
     received = ReceivedPixels()

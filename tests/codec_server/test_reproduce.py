@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_image_of_another_program_is_refused(tmp_path: Path) -> None:
     status, output = invoke("reproduce", tmp_path / "a.png")
     assert status == 2
     assert "was not written by codec-diffusers" in output
+
+
+def test_image_with_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    size = b"IHDR" + (100_000).to_bytes(4) * 2 + file.getvalue()[24:29]
+    data = file.getvalue()[:12] + size + zlib.crc32(size).to_bytes(4) + file.getvalue()[33:]
+    (tmp_path / "a.png").write_bytes(data)
+    status, output = invoke("reproduce", tmp_path / "a.png")
+    assert status == 2, output
+    assert "exceeds limit" in output
 
 
 def test_device_threads_and_versions_are_compared_one_by_one() -> None:
