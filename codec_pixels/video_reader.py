@@ -1,5 +1,6 @@
 """Decoding of MP4 files to frames."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_pixels.temporary_files import storage_errors, temporary_folder
+
+_ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?")
+"""Name and address of an object of ffmpeg, at the beginning of most messages."""
 
 
 def read_video(data: bytes, width: int, height: int, max_frames: int) -> NDArray[np.uint8]:
@@ -46,5 +50,10 @@ def read_video(data: bytes, width: int, height: int, max_frames: int) -> NDArray
     size = width * height * 3
     if result.returncode or len(result.stdout) < size or len(result.stdout) % size:
         reason = result.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(reason[0].replace(str(path), "the file")[:200] if reason else "it has no frames")
+        raise ValueError(_message(reason[0], path) if reason else "it has no frames")
     return np.frombuffer(result.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def _message(line: str, path: Path) -> str:
+    """Return a line that ffmpeg has printed, without the path of the file and without addresses in memory."""
+    return _ADDRESS.sub("", line).replace(str(path), "the file")[:200]
