@@ -41,10 +41,12 @@ def recorded_keys(pipeline: Any, check: Callable[[Mapping[str, Any]], object] | 
 def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
     """Check that `pipeline` has loaded the weights of all `keys` as part of the LoRA adapter `adapter`.
 
-    `location` is the name of the LoRA file in messages. Raises ModelLoadError if a key was not loaded. The
-    ModelLoadError names the first keys that were not loaded. If `allow_partial` is set and at least one key was loaded,
-    a warning is logged instead of raising ModelLoadError.
+    `location` is the name of the LoRA file in messages. Raises ModelLoadError if `keys` is empty, or if a key was not
+    loaded. The ModelLoadError names the first keys that were not loaded. If `allow_partial` is set and at least one key
+    was loaded, a warning is logged instead of raising ModelLoadError.
     """
+    if not keys:
+        raise ModelLoadError(f"the LoRA file {location} contains no weights")
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:
         return

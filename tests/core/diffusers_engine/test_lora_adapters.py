@@ -271,6 +271,10 @@ def other_weights(folder: Path) -> None:
     save_file({"unet.conv_in.weight": torch.ones(2, 2)}, folder / "bad.safetensors")
 
 
+def no_weights(folder: Path) -> None:
+    save_file({}, folder / "bad.safetensors")
+
+
 def kronecker_weights(folder: Path) -> None:
     weights = {f"unet.mid_block.attentions.0.proj_in.lokr_w{side}": torch.ones(2, 2) for side in "12"}
     save_file(weights, folder / "bad.safetensors")
@@ -278,7 +282,7 @@ def kronecker_weights(folder: Path) -> None:
 
 FAULTS = (
     wrong_shapes, wider_layers, other_layers, some_other_layers, broken_file, truncated_file, other_weights,
-    kronecker_weights,
+    kronecker_weights, no_weights,
 )  # fmt: skip
 
 
