@@ -7,9 +7,8 @@ A label never contains a value that a client has sent.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
-from core.counter import Counter, CounterSeries
 from core.histogram import Histogram, HistogramSeries
 from core.request_record import OK, RequestRecord
 
@@ -30,7 +29,7 @@ class _Series:
     The time series are looked up only once for each combination of label values.
     """
 
-    requests: CounterSeries
+    requests: Counter
     duration: HistogramSeries
     queue_wait: HistogramSeries
     header: HistogramSeries
@@ -38,8 +37,8 @@ class _Series:
     step: HistogramSeries
     batch_size: HistogramSeries
     encode: HistogramSeries
-    response_bytes: CounterSeries
-    raw_bytes: CounterSeries
+    response_bytes: Counter
+    raw_bytes: Counter
 
 
 class Metrics:
@@ -118,9 +117,11 @@ class Metrics:
         if series is None:
             series = self._series[key] = self._new_series(record, operation)
         start = record.started_at
-        series.requests.value += 1
-        series.response_bytes.value += record.bytes_out
-        series.raw_bytes.value += record.raw_bytes
+        series.requests.inc()
+        if record.bytes_out:
+            series.response_bytes.inc(record.bytes_out)
+        if record.frames:
+            series.raw_bytes.inc(record.raw_bytes)
         if (queue_s := record.queue_s) is not None:
             series.queue_wait.observe(queue_s)
         if record.header_at is not None:
@@ -154,7 +155,7 @@ class Metrics:
         )
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
-        return Counter(name, text, labels.split(), self.registry)
+        return Counter(name, text, labels.split(), registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
         return Histogram(name, text, labels.split(), buckets, self.registry)
