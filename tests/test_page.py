@@ -163,7 +163,8 @@ def test_start_image_is_changed_by_the_given_strength(visit: Visit, tmp_path: Pa
     generate(tab)
     drawn = drawn_by(visit)
     halves = drawn[:, :24].mean((0, 1)), drawn[:, 40:].mean((0, 1))
-    assert halves[1][0] - halves[0][0] > 120  # dark on the left, orange on the right
+    # Dark on the left, orange on the right. Without the start image, the halves differ by less than 20.
+    assert halves[1][0] - halves[0][0] > 60
     assert halves[1][0] - halves[1][2] > 120
     expect(tab.locator("#sample-text")).to_contain_text("image")
     tab.set_input_files("#image", [])

@@ -140,7 +140,7 @@ class QuantizerFault:
 
 CASES = [
     QuantizerFault(round_half_away, QUANTIZED, frozenset()),
-    QuantizerFault(no_clip, STATIC | DELTA, frozenset({"int4", "delta+int4", "delta+int8"})),
+    QuantizerFault(no_clip, STATIC | DELTA, frozenset({"int4"})),
     QuantizerFault(scales_swapped, FRAME_SCALES, FRAME_SCALES),
     QuantizerFault(high_nibble_first, FOUR_BITS, FOUR_BITS),
     QuantizerFault(wrong_keyframe, DELTA, DELTA),

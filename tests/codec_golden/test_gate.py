@@ -112,7 +112,10 @@ def test_missed_bound_is_listed_and_exits_with_1(tmp_path: Path, golden_folder: 
 
 
 def test_shipped_bounds_are_close_to_the_measured_ones(bounds: Any) -> None:
-    """The shipped bounds were measured with more fixtures, so they may be lower, but only by a little."""
+    """The shipped bounds were measured with one more fixture, so they may be lower, but only by a little.
+
+    int4-adaptive has its lowest SSIM with this fixture, the image of 512x512: 0.9075, and 0.9440 at 256x256.
+    """
     for entry in shipped_bundle().latent_map.pipelines:
         measured, shipped = bounds[entry.name], entry.quality_thresholds
         if shipped is None:
@@ -120,7 +123,7 @@ def test_shipped_bounds_are_close_to_the_measured_ones(bounds: Any) -> None:
         assert shipped.ssim_min is not None
         assert shipped.psnr_min_db is not None
         # Other CPUs round differently, but change these numbers far less. If this fails, measure again and explain why.
-        assert -0.005 <= measured["ssim_min"] - shipped.ssim_min <= 0.03, entry.name
+        assert -0.005 <= measured["ssim_min"] - shipped.ssim_min <= 0.04, entry.name
         assert -0.5 <= measured["psnr_min_db"] - shipped.psnr_min_db <= 3, entry.name
 
 

@@ -70,7 +70,7 @@ INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
     "unknown format": ([pb.DecodeRequest(options=pb.DecodeOptions(format=99))], "must be one of rgb, png"),  # type: ignore[arg-type]
     "mp4 of an image": (
         list(decode_requests_of(IMAGE, pb.DecodeOptions(format=pb.PIXEL_FORMAT_MP4))),
-        "is available for",
+        "no format to which image-latents can be decoded: PNG, JPEG, WebP",
     ),
     "quality": (list(decode_requests_of(IMAGE, pb.DecodeOptions(quality=101))), "from 0 to 100"),
 }
