@@ -40,7 +40,8 @@ class ReceivedPixels:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("unknown version")
             self.shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, EOFError, SyntaxError, TokenError):  # NumPy parses the header as Python
+        except (ValueError, TypeError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError):
+            # NumPy parses the header as Python, and finds these faults in it.
             raise UnexpectedAnswer("the server did not send a .npy file of pixels") from None
         if fortran_order or dtype != np.uint8:
             raise UnexpectedAnswer(f"the server sent pixels of dtype {dtype}, expected uint8 in C order")

@@ -12,7 +12,7 @@ MAX_FILES = 2
 
 A request may contain one of the files `image` and `latents`, and also one of the files `control_image` and `mask`.
 """
-MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
+MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 1024
 """Maximum length of a file field in characters.
 
 A field of this length can contain the largest file in base64 and the prefix of a data URL.

@@ -59,7 +59,9 @@ def run_generate(
     client = target.client(settings)
     if flags["model"] is not None and not isinstance(client, InProcessClient):
         request["model"] = flags["model"]
-    if not output_file.is_stream:  # fail before the generation rather than after it
+    if output_file.is_stream:  # fail before the generation rather than after it
+        output_file.require_parameters_file()
+    else:
         require_torch()
         require_vae_folder(decoder)
     with ProgressBar(Console(stderr=True)) as bar:

@@ -44,12 +44,16 @@ class OutputFile:
             if sys.stdout.isatty():
                 raise InvalidSettings("--output -: standard output is a terminal; redirect it to a file or a pipe")
             return
+        self._require_writable(self._path)
+
+    def _require_writable(self, path: Path) -> None:
+        """Raise InvalidSettings if the file at `path` can be neither created nor replaced."""
         try:
-            self._require_writable(self._path)
+            self._check_path(path)
         except OSError as error:  # e.g. the name is too long, or a directory may not be entered
             raise InvalidSettings(f"cannot write {path}: {error.strerror}") from None
 
-    def _require_writable(self, path: Path) -> None:
+    def _check_path(self, path: Path) -> None:
         if not path.parent.is_dir():
             raise InvalidSettings(f"cannot write {path}: the directory {path.parent} does not exist")
         if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
@@ -92,6 +96,11 @@ class OutputFile:
             raise InvalidSettings(
                 f"a .{self.format} file holds one image, got a video of {num_frames} frames: use .mp4, .gif or .webp"
             )
+
+    def require_parameters_file(self) -> None:
+        """Raise InvalidSettings if `write_parameters` could not write its file."""
+        if self._path is not None and not self._is_device:
+            self._require_writable(parameters_path(self._path))
 
     def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
         """Encode `frames`, and write the encoded file with embedded generation parameters.

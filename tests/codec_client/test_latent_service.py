@@ -293,7 +293,17 @@ def test_file_that_is_not_an_array_of_pixels_is_rejected(array: NDArray[Any] | N
         ReceivedPixels(bytearray(file.getvalue())).read_npy_header()
 
 
-@pytest.mark.parametrize("header", [b"{'descr': (", b"{'descr': '|u1+', 'fortran_order': False, 'shape': (1,)}"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': (",
+        b"{'descr': '|u1+', 'fortran_order': False, 'shape': (1,)}",
+        b"{[]: 1}",
+        b"{1: 2, 'descr': 3}",
+        b"-" * 5000 + b"1",
+    ],
+    ids=["open bracket", "dtype", "list as key", "keys of two types", "nested"],
+)
 def test_file_with_a_damaged_array_header_is_rejected(header: bytes) -> None:
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     with pytest.raises(UnexpectedAnswer, match=r"did not send a \.npy file"):

@@ -20,6 +20,8 @@ def test_longest_possible_name_is_written(tmp_path: Path) -> None:
     OutputFile(str(path)).write(b"1")
     assert path.read_bytes() == b"1"
     assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(InvalidSettings, match=r"cannot write .*\.bin\.json: File name too long"):
+        OutputFile(str(path)).require_parameters_file()
 
 
 def test_file_to_which_a_link_points_is_replaced_and_the_link_is_kept(tmp_path: Path) -> None:
