@@ -9,13 +9,12 @@ from codec_http.body_encoder import LatentsResponse, StreamBodyEncoder
 from codec_http.encoding import choose_encoding
 from codec_http.errors import error_response
 from codec_http.negotiation import accepted_names
-from codec_http.response_headers import generation_headers
+from codec_http.response_headers import generation_headers, start_response
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
 from codec_wire import WireFormat
 from codec_wire.errors import CodecError
 from codec_wire.events import Started
-from codec_wire.http import truncation_headers
 from codec_wire.server_sent_events import ERROR, EVENT_STREAM, encode_event, server_sent_event
 from core.engine import Job
 from core.plan import StreamPlan
@@ -44,8 +43,7 @@ async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireF
                 async for event in events:
                     with deadline:
                         if isinstance(event, Started):
-                            response.headers.update(truncation_headers(event.truncations))
-                            await response.prepare(request)
+                            await start_response(request, response, event)
                         await response.write(await body.compress(encode_event(event, wire_format)))
             except CodecError as error:
                 if not response.prepared:

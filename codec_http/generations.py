@@ -17,12 +17,12 @@ from codec_http.negotiation import negotiate
 from codec_http.rendering import render
 from codec_http.request_body import read_generation
 from codec_http.request_models import RenderedBody
-from codec_http.response_headers import generation_headers
+from codec_http.response_headers import generation_headers, start_response
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.events import Frame, Started
-from codec_wire.http import ERROR_TRAILER, MAP_PIN_HEADER, truncation_headers
+from codec_wire.http import ERROR_TRAILER, MAP_PIN_HEADER
 from codec_wire.latents import FinishReason, Modality
 from codec_wire.maps import parse_map_pin
 from codec_wire.server_sent_events import EVENT_STREAM
@@ -89,8 +89,7 @@ async def _stream(
             async for event in events:
                 with deadline:
                     if isinstance(event, Started):
-                        response.headers.update(truncation_headers(event.truncations))
-                        await response.prepare(request)
+                        await start_response(request, response, event)
                         header = await encoder.encode(event.header)
                         if not event.is_followed:
                             await response.write(header)

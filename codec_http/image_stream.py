@@ -20,12 +20,11 @@ from codec_http.image_events import (
 )
 from codec_http.rendered_file import FileEncoder
 from codec_http.request_models import RenderedImagesBody
-from codec_http.response_headers import generation_headers
+from codec_http.response_headers import generation_headers, start_response
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import CodecError
 from codec_wire.events import Started
-from codec_wire.http import truncation_headers
 from codec_wire.server_sent_events import EVENT_STREAM
 from core.engine import Job, PixelPreview, Pixels
 from core.plan import StreamPlan
@@ -53,8 +52,7 @@ async def stream_images(
                         if not isinstance(event, Started):
                             await response.write(await compressor.compress(encode_image_event(event)))
                         elif not response.prepared:  # all images have the same prompt
-                            response.headers.update(truncation_headers(event.truncations))
-                            await response.prepare(request)
+                            await start_response(request, response, event)
             except CodecError as error:
                 if not response.prepared:
                     raise

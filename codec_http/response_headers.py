@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
 from codec_http.encoding import Encoding
+from codec_wire.events import Started
 from codec_wire.http import (
     CLIENT_VERSION_HEADER,
     LATENT_MAP_HEADER,
@@ -16,6 +17,7 @@ from codec_wire.http import (
     SEED_HEADER,
     ZSTD_DICTIONARY_HEADER,
     header_value,
+    truncation_headers,
 )
 from core.plan import StreamPlan
 from core.response_parameters import response_parameters
@@ -60,3 +62,12 @@ def generation_headers(
         hdrs.VARY: VARY,
         hdrs.CACHE_CONTROL: "no-store",
     } | encoding.headers
+
+
+async def start_response(request: web.Request, response: web.StreamResponse, started: Started) -> None:
+    """Complete the headers of `response`, the response to `request`, once its generation has `started`, and send them.
+
+    A LatentsResponse sends its headers later, together with the first bytes of the body.
+    """
+    response.headers.update(truncation_headers(started.truncations))
+    await response.prepare(request)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from codec_golden.build import FixtureBuilder
 from codec_golden.evaluation import EvaluationResult, evaluate
-from codec_golden.fixtures import read_suite
 from codec_golden.reference import ReferenceModel
 from codec_golden.storage import GoldenFixture, find_fixtures
-from tests.support.reference_model import SUITE, settings_for, shipped_bundle, write_map
+from tests.support.reference_model import settings_for, shipped_bundle, write_goldens, write_map
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +30,7 @@ def reference(models_dir: Path) -> Iterator[ReferenceModel]:
 @pytest.fixture(scope="session")
 def golden_folder(tmp_path_factory: pytest.TempPathFactory, reference: ReferenceModel) -> Path:
     """A golden folder with the 256 image and the short video."""
-    folder, fixtures = tmp_path_factory.mktemp("golden"), read_suite(None).fixtures
-    for name in ("256", "video-short"):
-        FixtureBuilder(reference, SUITE, folder, None).build(name, fixtures[name], lambda _done, _total: None).write()
-    return folder
+    return write_goldens(tmp_path_factory.mktemp("golden"), reference, "256", "video-short")
 
 
 @pytest.fixture(scope="session")

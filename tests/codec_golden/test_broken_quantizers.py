@@ -11,7 +11,14 @@ import torch
 from codec_golden.errors import NotMeasured
 from codec_golden.gate import Gate, Row
 from codec_golden.reference import ReferenceModel
-from codec_golden.storage import GoldenFixture, Pixels
+from codec_golden.storage import (
+    LATENTS,
+    GoldenFixture,
+    Pixels,
+    find_fixtures,
+    latents_from_bytes,
+    latents_to_bytes,
+)
 from codec_golden.thresholds import compute_thresholds
 from codec_maps.annotations import with_thresholds
 from codec_wire import encoder
@@ -19,7 +26,7 @@ from codec_wire.encoder import LatentEncoder
 from codec_wire.maps.document import QualityThresholds
 from codec_wire.pipelines import PIPELINES, inverse, numpy_math, torch_math
 from tests.support.arithmetic import arithmetic
-from tests.support.reference_model import SUITE, shipped_bundle
+from tests.support.reference_model import SUITE, shipped_bundle, write_goldens
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +147,7 @@ class QuantizerFault:
 
 CASES = [
     QuantizerFault(round_half_away, QUANTIZED, frozenset()),
-    QuantizerFault(no_clip, STATIC | DELTA, frozenset({"int4"})),
+    QuantizerFault(no_clip, STATIC | DELTA, frozenset({"int4", "delta+int4", "delta+int8"})),
     QuantizerFault(scales_swapped, FRAME_SCALES, FRAME_SCALES),
     QuantizerFault(high_nibble_first, FOUR_BITS, FOUR_BITS),
     QuantizerFault(wrong_keyframe, DELTA, DELTA),
@@ -168,7 +175,26 @@ def without_vmaf() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def rows_of(goldens: list[GoldenFixture], reference: ReferenceModel) -> RowsOf:
+def abrupt_video(
+    goldens: list[GoldenFixture], reference: ReferenceModel, tmp_path_factory: pytest.TempPathFactory
+) -> GoldenFixture:
+    """The short video with the latents of its second half negated.
+
+    Its frames differ from the keyframe by more than the scale, so their residuals must be clipped.
+    """
+    key, folder = "video-short", tmp_path_factory.mktemp("abrupt")
+    (golden,) = (one for one in goldens if one.key == key)
+    stored = golden.folder / LATENTS
+    shape = (golden.manifest.fixture.frames, *golden.manifest.latent_shape)
+    latents = latents_from_bytes(stored.read_bytes(), shape, stored)
+    latents[len(latents) // 2 :] *= -1
+    (folder / f"{key}.bin").write_bytes(latents_to_bytes(latents))
+    (golden,) = find_fixtures(write_goldens(folder, reference, key, captures=folder), None)
+    return golden
+
+
+@pytest.fixture(scope="module")
+def rows_of(goldens: list[GoldenFixture], abrupt_video: GoldenFixture, reference: ReferenceModel) -> RowsOf:
     """A function that runs a gate. Decoded latents are cached, because most errors leave most pipelines unchanged."""
     decoded: dict[bytes, Pixels] = {}
 
@@ -178,7 +204,8 @@ def rows_of(goldens: list[GoldenFixture], reference: ReferenceModel) -> RowsOf:
             decoded[key] = reference.pixels(latents)
         return decoded[key]
 
-    return lambda gate: list(gate.evaluate_encoded(goldens, decode, reference.torch_device))
+    fixtures = [*goldens, abrupt_video]
+    return lambda gate: list(gate.evaluate_encoded(fixtures, decode, reference.torch_device))
 
 
 @pytest.fixture(scope="module")
