@@ -36,7 +36,7 @@ STATIC = frozenset({"int8", "int4"})
 FOUR_BITS = frozenset({"int4", "int4-adaptive", "delta+int4"})
 FRAME_SCALES = QUANTIZED - STATIC
 Patch = Callable[[pytest.MonkeyPatch], None]
-RowsOf = Callable[[Gate], list[Row]]
+Evaluate = Callable[[], list[Row]]
 
 
 def divisor_column(scaling: numpy_math.Scaling) -> Any:
@@ -194,9 +194,13 @@ def abrupt_video(
 
 
 @pytest.fixture(scope="module")
-def rows_of(goldens: list[GoldenFixture], abrupt_video: GoldenFixture, reference: ReferenceModel) -> RowsOf:
-    """A function that runs a gate. Decoded latents are cached, because most errors leave most pipelines unchanged."""
-    decoded: dict[bytes, Pixels] = {}
+def evaluate(goldens: list[GoldenFixture], abrupt_video: GoldenFixture, reference: ReferenceModel) -> Evaluate:
+    """A function that runs the gate on all fixtures, with the bounds of the correct quantizer.
+
+    The abrupt video has bounds of its own, because its images lose more. Decoded latents are cached, because most
+    errors leave most pipelines unchanged.
+    """
+    bundle, decoded = shipped_bundle(), dict[bytes, Pixels]()
 
     def decode(latents: Any) -> Pixels:
         key = latents.tobytes()
@@ -204,40 +208,39 @@ def rows_of(goldens: list[GoldenFixture], abrupt_video: GoldenFixture, reference
             decoded[key] = reference.pixels(latents)
         return decoded[key]
 
-    fixtures = [*goldens, abrupt_video]
-    return lambda gate: list(gate.evaluate_encoded(fixtures, decode, reference.torch_device))
+    def rows_of(gate: Gate, fixtures: list[GoldenFixture]) -> list[Row]:
+        return list(gate.evaluate_encoded(fixtures, decode, reference.torch_device))
 
+    def gate_for(fixtures: list[GoldenFixture]) -> Gate:
+        correct = compute_thresholds(rows_of(Gate(bundle, no_lpips), fixtures), SUITE)
+        bounds = {name: QualityThresholds.model_validate(one) for name, one in correct.items()}
+        return Gate(with_thresholds(bundle, bounds), no_lpips)
 
-@pytest.fixture(scope="module")
-def gate(rows_of: RowsOf) -> Gate:
-    """A gate with the bounds of the correct quantizer."""
-    bundle = shipped_bundle()
-    correct = rows_of(Gate(bundle, no_lpips))
-    bounds = {name: QualityThresholds.model_validate(one) for name, one in compute_thresholds(correct, SUITE).items()}
-    return Gate(with_thresholds(bundle, bounds), no_lpips)
+    gates = [(gate_for(fixtures), fixtures) for fixtures in (goldens, [abrupt_video])]
+    return lambda: [row for gate, fixtures in gates for row in rows_of(gate, fixtures)]
 
 
 def no_lpips(_reference: Any, _images: Any) -> float:
     return 0.0
 
 
-def test_correct_quantizer_passes(gate: Gate, rows_of: RowsOf) -> None:
-    assert all(row.passed for row in rows_of(gate))
+def test_correct_quantizer_passes(evaluate: Evaluate) -> None:
+    assert all(row.passed for row in evaluate())
 
 
 @pytest.mark.parametrize("fault", CASES, ids=lambda fault: fault.patch.__name__)
 def test_broken_quantizer_fails_for_affected_pipelines(
-    fault: QuantizerFault, gate: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
+    fault: QuantizerFault, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault.patch(monkeypatch)
-    rows = rows_of(gate)
+    rows = evaluate()
     assert {row.pipeline for row in rows if row.bits} == fault.affected
     assert fault.visible <= {row.pipeline for row in rows if row.missed}
     assert {row.pipeline for row in rows if not row.passed} == fault.affected
 
 
 def test_swapped_nibbles_in_encoder_and_decoder_fail_by_bytes_only(
-    gate: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the encoder and the decoder swap nibbles, the images are correct and the bytes are not."""
     unpack = inverse.unpack
@@ -249,6 +252,6 @@ def test_swapped_nibbles_in_encoder_and_decoder_fail_by_bytes_only(
 
     high_nibble_first(monkeypatch)
     monkeypatch.setattr(inverse, "unpack", swapped_nibbles)
-    rows = rows_of(gate)
+    rows = evaluate()
     assert {row.pipeline for row in rows if row.bits} == FOUR_BITS
     assert not any(row.missed for row in rows)
