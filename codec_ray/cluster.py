@@ -63,6 +63,9 @@ def connect(settings: Settings) -> None:
 def _start(cpus: int) -> None:
     """Start Ray on the loopback interface, with `cpus` CPU cores. Raises StartupError."""
     _listen_on_loopback()
+    # By default Ray gives its workers niceness 15. On a machine with other busy processes, a replica then receives a
+    # thirtieth of a core, and needs minutes to load a small model.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(

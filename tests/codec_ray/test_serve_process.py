@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import urllib.request
 from pathlib import Path
@@ -46,6 +47,7 @@ async def test_both_protocols_serve_and_sigterm_finishes_active_jobs(models_dir:
         addresses = await asyncio.to_thread(server_addresses, server)
         started = descendants(server.popen.pid)
         assert len(started) > 4
+        assert {os.getpriority(os.PRIO_PROCESS, process) for process in started} == {os.getpriority(os.PRIO_PROCESS, 0)}
         # Serve gives each replica a port on all interfaces, which requires Ray's token.
         open_ports = [one for one in addresses_of(started) if not one.startswith("127.0.0.1:")]
         assert len(open_ports) == 2, open_ports
