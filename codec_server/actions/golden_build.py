@@ -31,9 +31,11 @@ def run_build(
     """
     settings = read_golden_settings(flags)
     suite = read_suite(fixtures_file)
+    names = split_names(fixtures)
+    suite.select(names)  # reports unknown names before the model is loaded
     with _open_model(settings) as model:
         builder = FixtureBuilder(model, suite.suite, folder, latents)
-        selected, skipped = builder.select(suite, split_names(fixtures))
+        selected, skipped = builder.select(suite, names)
         for line in skipped:
             typer.echo(line, err=True)
         if check:

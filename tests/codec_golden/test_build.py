@@ -177,6 +177,14 @@ def test_missing_fixtures_errors_name_the_remedy(tmp_path: Path, golden_folder: 
         find_fixtures(golden_folder, None, ["512"])
 
 
+def test_unknown_fixture_is_reported_before_a_model_is_loaded(tmp_path: Path, fixtures_file: Path) -> None:
+    flags = ("--fixtures-file", fixtures_file, "--fixtures", "lake", "--pipeline", "not_installed:load")
+    status, output = invoke("golden", "build", tmp_path / "golden", *flags)
+    assert status == 2
+    assert "--fixtures: 'lake' not found; the file contains sea, other" in output
+    assert "not_installed" not in output
+
+
 def test_build_fails_if_required_pins_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.pins.installed_versions", lambda: {"torch": "2.0.0"})
     status, output = invoke("golden", "build", tmp_path, *FLAGS, "--require-pins")
