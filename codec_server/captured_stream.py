@@ -2,26 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from codec_client import LatentStreamDecoder
-from codec_server.captures import load_bundles, read_capture, zstd_dictionaries
+from codec_server.captures import MapSources, read_capture, zstd_dictionaries
 from codec_wire.decoder import DecodedLatent
 from codec_wire.dictionary_selection import find_dictionary
 from codec_wire.errors import MalformedMessage
 from codec_wire.format_detection import detect_coding, identify_foreign_file
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
-
-
-@dataclass(frozen=True, slots=True)
-class MapSources:
-    """Sources of latent-space maps: the directory `bundle`, the HTTP server `server`, or the directory `models_dir`."""
-
-    server: str | None
-    api_key: str | None
-    bundle: Path | None
-    models_dir: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ def read_stream(capture: str, encoding: str | None, sources: MapSources) -> Capt
     if other_format is not None and encoding is None:
         raise MalformedMessage(f"{capture} is {other_format}", 0)
     coding = encoding or detect_coding(head)
-    bundles = load_bundles(sources.server, sources.api_key, sources.bundle)
+    bundles = sources.selected()
     dictionary = find_dictionary(head, zstd_dictionaries(bundles, sources.models_dir)) if coding == "zstd" else None
     decoder = LatentStreamDecoder(encoding=coding, dictionary=dictionary)
     received: list[bytes] = []

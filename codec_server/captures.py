@@ -4,11 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from codec_client import HttpClient, fetch_maps
 from codec_client.cache import FileCache
 from codec_client.inspection import HEAD_BYTES
+from codec_client.tls import tls_context
 from codec_server.terminal.output_file import PIPE
 from codec_wire.errors import InvalidMap, InvalidSettings
 from codec_wire.latents import LatentStreamHeader
@@ -49,13 +51,31 @@ def _read_chunks(capture: str) -> Iterator[bytes]:
         raise InvalidSettings(f"cannot read {capture}: {error.strerror}") from None
 
 
-def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -> list[LatentMapBundle]:
-    """Return the latent-space maps that --bundle or --server selects, or an empty list if neither option is given."""
-    if bundle is not None:
-        return [LatentMapBundle.from_folder(bundle)]
-    if server is None:
-        return []
-    return asyncio.run(fetch_maps(HttpClient(server).server, api_key=api_key, cache=FileCache()))
+@dataclass(frozen=True, slots=True)
+class MapSources:
+    """Sources of latent-space maps: the directory `bundle`, the HTTP server `server`, or the directory `models_dir`.
+
+    `api_key` is sent to `server`. `ca_file` is a PEM file with the certificate authority of an https server.
+    """
+
+    server: str | None
+    api_key: str | None
+    ca_file: Path | None
+    bundle: Path | None
+    models_dir: Path
+
+    def selected(self) -> list[LatentMapBundle]:
+        """Return the maps that --bundle or --server selects, or an empty list if neither option is given.
+
+        Raises InvalidMap if a map is not valid, InvalidSettings if `ca_file` is not a PEM file, and ServerUnreachable.
+        """
+        if self.bundle is not None:
+            return [LatentMapBundle.from_folder(self.bundle)]
+        if self.server is None:
+            return []
+        tls = tls_context(self.ca_file, None, None)
+        address = HttpClient(self.server).server
+        return asyncio.run(fetch_maps(address, api_key=self.api_key, tls=tls, cache=FileCache()))
 
 
 def find_bundle(

@@ -18,6 +18,7 @@ from codec_grpc.server import start_grpc_server
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
+from codec_server.captures import MapSources
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
@@ -26,6 +27,7 @@ from core.service import LatentService
 from core.settings import read_settings
 from core.tls import ServerTls, read_server_tls
 from tests.support.certificates import Authority, Pair
+from tests.support.commands import invoke
 from tests.support.fake_engine import FakeEngine
 from tests.support.processes import start_process
 from tests.support.serving import MODEL, bundle_of
@@ -84,6 +86,28 @@ async def test_server_certificate_must_be_valid_and_trusted(
     async with tls_server(protocol, ServerTls(expired.cert, expired.key, None)) as port:
         with pytest.raises(ServerUnreachable):
             await connect(protocol, port, authority)
+
+
+async def test_commands_download_maps_from_a_server_with_a_private_authority(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pair = authority.issue("server")
+    async with tls_server("http", ServerTls(pair.cert, pair.key, None)) as port:
+        url = f"https://localhost:{port}"
+        trusting, strict = (MapSources(url, None, file, None, tmp_path) for file in (authority.file, None))
+        (downloaded,) = await asyncio.to_thread(trusting.selected)
+        assert downloaded.hash == bundle_of(MODEL).hash
+        with pytest.raises(ServerUnreachable, match="certificate"):
+            await asyncio.to_thread(strict.selected)
+        status, output = await asyncio.to_thread(invoke, "map", "verify", url, "--ca-file", authority.file)
+        assert (status, output.split()[1:4]) == (0, ["is", "valid:", f"{downloaded.hash},"])
+        status, output = await asyncio.to_thread(invoke, "map", "verify", url)
+        assert status == 3
+        assert "certificate" in output
+    status, output = await asyncio.to_thread(invoke, "map", "verify", url, "--ca-file", pair.key)
+    assert status == 2
+    assert "as PEM certificates" in output
 
 
 @PROTOCOLS

@@ -7,8 +7,8 @@ import typer
 from codec_client import PixelDecoder
 from codec_pixels.parameters import file_parameters
 from codec_pixels.vae_location import require_torch, require_vae_folder
-from codec_server.captured_stream import MapSources, read_stream
-from codec_server.captures import find_bundle
+from codec_server.captured_stream import read_stream
+from codec_server.captures import MapSources, find_bundle
 from codec_server.terminal.output_file import pixel_file
 
 
@@ -19,10 +19,7 @@ def run_decode(
     file_format: str | None,
     encoding: str | None,
     device: str,
-    server: str | None,
-    api_key: str | None,
-    bundle: Path | None,
-    models_dir: Path,
+    sources: MapSources,
     decoder: Path | None,
     download: bool,
 ) -> None:
@@ -34,12 +31,12 @@ def run_decode(
     output_file = pixel_file(output, file_format)
     require_torch()
     require_vae_folder(decoder)
-    stream = read_stream(capture, encoding, MapSources(server, api_key, bundle, models_dir))
+    stream = read_stream(capture, encoding, sources)
     output_file.require_format_for(len(stream.latents))
     header = stream.header
-    map_bundle = find_bundle(header, stream.bundles, models_dir, required=decoder is None)
+    map_bundle = find_bundle(header, stream.bundles, sources.models_dir, required=decoder is None)
     latent_map, digest = (None, None) if map_bundle is None else (map_bundle.latent_map, map_bundle.hash)
-    pixels = PixelDecoder(latent_map, path=decoder, models_dir=models_dir, device=device, download=download)
+    pixels = PixelDecoder(latent_map, path=decoder, models_dir=sources.models_dir, device=device, download=download)
     frames = pixels.frames(stream.latents)
     written = output_file.write_frames(frames, header.fps, file_parameters(header, digest, frames.shape, {}))
     typer.echo(f"wrote {output}, {written} bytes", err=True)

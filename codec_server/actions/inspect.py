@@ -1,12 +1,11 @@
 """Implementation of the `inspect` command, which prints the contents and the first error of a latent stream."""
 
 import json
-from pathlib import Path
 
 import typer
 
 from codec_client.inspection import inspect
-from codec_server.captures import load_bundles, read_capture, zstd_dictionaries
+from codec_server.captures import MapSources, read_capture, zstd_dictionaries
 from codec_server.terminal import inspection
 from codec_wire.format_detection import detect_coding
 
@@ -16,10 +15,7 @@ def run_inspect(
     *,
     encoding: str | None,
     as_json: bool,
-    server: str | None,
-    api_key: str | None,
-    bundle: Path | None,
-    models_dir: Path,
+    sources: MapSources,
 ) -> bool:
     """Print a report about the stream in the file `capture`. Return whether the stream is valid.
 
@@ -27,7 +23,7 @@ def run_inspect(
     """
     head, chunks = read_capture(capture)
     is_zstd = (encoding or detect_coding(head)) == "zstd"
-    dictionaries = zstd_dictionaries(load_bundles(server, api_key, bundle), models_dir) if is_zstd else {}
+    dictionaries = zstd_dictionaries(sources.selected(), sources.models_dir) if is_zstd else {}
     report = inspect(chunks, encoding=encoding, dictionaries=dictionaries)
     if as_json:
         typer.echo(json.dumps(inspection.to_json(report)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from codec_client import fetch_map
+from codec_client.tls import tls_context
 from codec_maps.annotations import read_thresholds, with_decoder_weights, with_thresholds
 from codec_pixels.vae_location import locate_vae, require_vae_folder, vae_folder, weights_hash_of
 from codec_wire.errors import InvalidMap
@@ -60,11 +61,15 @@ def show_map(folder: Path) -> None:
         typer.echo(f"{digest}  {len(data)} bytes")
 
 
-def verify_map(location: str) -> None:
+def verify_map(location: str, *, api_key: str | None, ca_file: Path | None) -> None:
     """Check the bundle at `location`, which is a directory or the URL of a server.
 
-    Raises InvalidMap if the bundle is not valid, and the errors of fetch_map if the server cannot be reached.
+    `api_key` is sent to the server. `ca_file` is a PEM file with the certificate authority of the server. Raises
+    InvalidMap if the bundle is not valid, InvalidSettings if `ca_file` is not a PEM file, and the errors of fetch_map
+    if the server cannot be reached.
     """
-    remote = location.startswith(("http://", "https://"))
-    found = asyncio.run(fetch_map(location)) if remote else LatentMapBundle.from_folder(Path(location))
+    if location.startswith(("http://", "https://")):
+        found = asyncio.run(fetch_map(location, api_key=api_key, tls=tls_context(ca_file, None, None)))
+    else:
+        found = LatentMapBundle.from_folder(Path(location))
     typer.echo(f"{found.latent_map.id} is valid: {found.hash}, {len(found.assets)} files")

@@ -36,6 +36,14 @@ ApiKeyOption = Annotated[
         rich_help_panel=MAP_PANEL,
     ),
 ]
+CaFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM file with the certificate authority that has signed the TLS certificate of --server.",
+        show_default=False,
+        rich_help_panel=MAP_PANEL,
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option(help="Directory that contains the latent-space map and its files.", rich_help_panel=MAP_PANEL),

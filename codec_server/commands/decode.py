@@ -10,6 +10,7 @@ from codec_server.commands.capture_options import (
     MODELS_DIR,
     ApiKeyOption,
     BundleOption,
+    CaFileOption,
     CaptureArgument,
     EncodingOption,
     ModelsDirOption,
@@ -43,6 +44,7 @@ def decode(
     ] = "auto",
     server: ServerOption = None,
     api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
     bundle: BundleOption = None,
     models_dir: ModelsDirOption = MODELS_DIR,
     decoder: Annotated[
@@ -66,6 +68,9 @@ def decode(
 
     """
     with report_cli_errors():
+        from codec_server.captures import MapSources
+
+        sources = MapSources(server, api_key, ca_file, bundle, models_dir)
         if on_server:
             from codec_server.actions.decode_on_server import decode_on_server
 
@@ -74,10 +79,7 @@ def decode(
                 output,
                 file_format=file_format,
                 encoding=encoding,
-                server=server,
-                api_key=api_key,
-                bundle=bundle,
-                models_dir=models_dir,
+                sources=sources,
                 has_local_decoder=decoder is not None or download_decoder,
             )
             return
@@ -89,10 +91,7 @@ def decode(
             file_format=file_format,
             encoding=encoding,
             device=device,
-            server=server,
-            api_key=api_key,
-            bundle=bundle,
-            models_dir=models_dir,
+            sources=sources,
             decoder=decoder,
             download=download_decoder,
         )

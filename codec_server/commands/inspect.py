@@ -8,6 +8,7 @@ from codec_server.commands.capture_options import (
     MODELS_DIR,
     ApiKeyOption,
     BundleOption,
+    CaFileOption,
     CaptureArgument,
     EncodingOption,
     ModelsDirOption,
@@ -23,6 +24,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on standard output.")] = False,
     server: ServerOption = None,
     api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
     bundle: BundleOption = None,
     models_dir: ModelsDirOption = MODELS_DIR,
 ) -> None:
@@ -40,15 +42,13 @@ def inspect(
     """
     with report_cli_errors():
         from codec_server.actions.inspect import run_inspect
+        from codec_server.captures import MapSources
 
         is_valid = run_inspect(
             capture,
             encoding=encoding,
             as_json=as_json,
-            server=server,
-            api_key=api_key,
-            bundle=bundle,
-            models_dir=models_dir,
+            sources=MapSources(server, api_key, ca_file, bundle, models_dir),
         )
     if not is_valid:
         raise typer.Exit(ExitStatus.BROKEN_STREAM)

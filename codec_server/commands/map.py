@@ -120,6 +120,20 @@ def verify(
             show_default=False,
         ),
     ],
+    *,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="API key for the server, sent as a bearer token.", envvar="CODEC_API_KEY", show_default=False
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file with the certificate authority that has signed the server's TLS certificate.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Check a latent-space map against the schema, and the files of the map against their hashes.
 
@@ -128,7 +142,7 @@ def verify(
     with report_cli_errors():
         from codec_server.actions.map import verify_map
 
-        verify_map(bundle)
+        verify_map(bundle, api_key=api_key, ca_file=ca_file)
 
 
 @app.command()
