@@ -1,9 +1,9 @@
-"""Stage 7, images and videos together: `python -m training.joint` trains the denoiser and the motion adapter jointly.
+"""Stage 7, words for motions: `python -m training.joint` trains new words of captions and the motion adapter together.
 
 The motion adapter does not receive the text. It can follow the words of a prompt only if the UNet passes them on in its
-features, which a UNet trained on still images does not do. Therefore this stage trains the text encoder, the
-cross-attention of the UNet and the adapter together on still images and clips. It starts from the published weights,
-and the rest of the UNet keeps them, so that images stay as they are. At first, this stage uses only still images, most
+features, which a UNet trained on still images does not do. Therefore this stage trains the adapter together with the
+new words and what the cross-attention of the UNet reads for them (module `new_words`). It starts from the published
+weights, and images of captions without new words stay as they are. At first, this stage uses only still images, most
 of them with words for a motion, until the UNet passes these words on (module `motion_words`).
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTokenizer
 
@@ -23,6 +23,7 @@ from training.joint_batches import Batches
 from training.joint_losses import clip_loss, image_loss
 from training.motion import new_adapter
 from training.motion_words import WEIGHT
+from training.new_words import train_only_new_words
 from training.published import load_published_adapter, load_published_denoiser
 from training.runtime import limit_threads, select_device
 from training.tokenizer import build_tokenizer, save_tokenizer
@@ -30,17 +31,10 @@ from training.trainer import Trainer, load_averaged_weights
 from training.video_denoiser import VideoDenoiser
 
 PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
+EMBEDDING_RATE = 5.0  # multiple of the learning rate for the embeddings of new words
 WORDS_STEPS = 600  # number of steps with still images only, which teach the words for motions
 MOTION_CAPTION_SHARE = 0.4  # share of still images whose captions have words for a motion; before WORDS_STEPS, 0.9
-CROSS_ATTENTION = ".attn2."  # contained in the name of every parameter of the UNet that is trained in this stage
 SMALL_SHARE = 0.8  # share of steps with 16x16 latents
-LARGE_INTERVAL = 16  # number of steps from one step with 64x64 latents to the next
-
-
-def freeze_all_but_cross_attention(unet: UNet2DConditionModel) -> None:
-    """Let only those weights of `unet` be trained that read the text."""
-    for name, weight in unet.named_parameters():
-        weight.requires_grad_(CROSS_ATTENTION in name)
 
 
 def published_model(tokenizer: CLIPTokenizer) -> VideoDenoiser:
@@ -71,10 +65,8 @@ def averaged_video_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) 
     return model
 
 
-def latent_size_at(rng: np.random.Generator, step: int, small_until: int) -> int:
+def random_latent_size(rng: np.random.Generator) -> int:
     """Return the height and width of the latents of a step: mostly 16, so that more clips fit into a step."""
-    if step >= small_until and step % LARGE_INTERVAL == 0:
-        return 64
     return 16 if rng.random() < SMALL_SHARE else 32
 
 
@@ -83,7 +75,6 @@ def train(
     steps: int,
     scenes: int,
     clips: int,
-    small_until: int,
     *,
     model: VideoDenoiser | None = None,
     seed: int = 7,
@@ -95,7 +86,7 @@ def train(
     device = select_device()
     torch.manual_seed(seed)
     model = (model or published_model(stored_tokenizer(folder))).to(device)
-    freeze_all_but_cross_attention(model.unet)
+    train_only_new_words(model)
     # On a CPU the backward pass of unfused attention is faster than that of torch's fused attention.
     model.unet.set_attn_processor(AttnProcessor())
     model.video_unet.set_attn_processor(AttnProcessor())
@@ -109,6 +100,8 @@ def train(
         decay=0.998,
         seed=seed,
         muon=True,
+        weight_decay=False,
+        embedding_rate=EMBEDDING_RATE,
     )
     scheduler = DDPMScheduler(**NOISE)
     for step, rng in trainer.remaining_steps():
@@ -116,10 +109,10 @@ def train(
             loss, words = image_loss(model, scheduler, rng, batches.images(rng, 16, motion_share=0.9))
             trainer.update(loss + WEIGHT * words, side=16, images=loss.item(), words=words.item())
             continue
-        side = latent_size_at(rng, step, small_until)
-        moving, clip_words = clip_loss(model, scheduler, rng, batches.clips(rng, min(side, 32)))
+        side = random_latent_size(rng)
+        moving, clip_words = clip_loss(model, scheduler, rng, batches.clips(rng, side))
         loss = moving + WEIGHT * clip_words
-        if step % 2 or side == 64:
+        if step % 2:
             images, words = image_loss(model, scheduler, rng, batches.images(rng, side, MOTION_CAPTION_SHARE))
             loss = loss + images + WEIGHT * words
         trainer.update(loss, side=side, clips=moving.item(), words=clip_words.item())
@@ -128,14 +121,13 @@ def train(
 
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of the VAE, checkpoints and latents.")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 8000,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 3600,
     scenes: Annotated[int, typer.Option(help="Number of still scenes to encode, a multiple of 500.")] = 6000,
-    clips: Annotated[int, typer.Option(help="Number of moving scenes; each is encoded when it is first used.")] = 1500,
-    small_until: Annotated[int, typer.Option(help="Step before which no latents are 64x64.")] = 3000,
+    clips: Annotated[int, typer.Option(help="Number of moving scenes; each is encoded when it is first used.")] = 500,
 ) -> None:
-    """Train the denoiser and the motion adapter together, or resume their training."""
+    """Train new words and the motion adapter together, or resume their training."""
     limit_threads()
-    train(folder, steps, scenes, clips, small_until)
+    train(folder, steps, scenes, clips)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from training.runtime import select_device
 from training.scenes.clip_captions import clip_caption, image_caption
 from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_varied_scene
 
-STILL_BATCHES = {16: 16, 32: 6, 64: 3}  # images per step for each latent height and width
+STILL_BATCHES = {16: 16, 32: 6}  # images per step for each latent height and width
 CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
 PANS: tuple[Motion, ...] = ("pan", "pan_left")
 PAN_SHARE = 0.6  # share of pairs that are always pans, because their direction is the most difficult motion
@@ -43,7 +43,7 @@ class Batches:
         """Use `scenes` still scenes and `clips` moving scenes, encoding them when they are first used."""
         self._folder, self._clips = folder, clips
         self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
-        self._counts = {16: scenes, 32: scenes, 64: scenes // 8}
+        self._count = scenes
         moving = (sample_moving_scene(seed) for seed in range(clips))
         self._pans = [scene for scene in moving if scene.motion in PANS and played_backwards(scene) is not None]
         self._scenes: dict[int, torch.Tensor] = {}
@@ -54,8 +54,8 @@ class Batches:
         A share of `motion_share` of the captions has words for a random motion, which the image does not show.
         """
         if side not in self._scenes:
-            self._scenes[side] = scene_latents(self._folder, self._vae, self._counts[side], side, varied=True)
-        chosen = rng.integers(self._counts[side], size=STILL_BATCHES[side])
+            self._scenes[side] = scene_latents(self._folder, self._vae, self._count, side, varied=True)
+        chosen = rng.integers(self._count, size=STILL_BATCHES[side])
         described = [image_caption(sample_varied_scene(int(seed)), rng, motion_share) for seed in chosen]
         return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], described)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+EMBEDDING = "token_embedding."  # contained in the name of the embeddings of tokens
 # Names of layers that read or write data rather than features; Muon is not meant for those.
 INPUT_OUTPUT_LAYERS = ("embedding", "conv_in", "conv_out", "motion_words")
 
@@ -27,23 +28,45 @@ def _matrix(kernel: torch.Tensor) -> torch.Tensor:
 class Optimizer:
     """AdamW, optionally combined with Muon, for those parameters of `model` that require gradients."""
 
-    def __init__(self, model: nn.Module, learning_rate: float, *, muon: bool) -> None:
-        """Use Muon for hidden weight matrices if `muon` is true, AdamW for all other parameters."""
+    def __init__(
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        *,
+        muon: bool,
+        weight_decay: bool = True,
+        embedding_rate: float = 1.0,
+    ) -> None:
+        """Use Muon for hidden weight matrices if `muon` is true, AdamW for all other parameters.
+
+        Token embeddings have `embedding_rate` times the learning rate. Without `weight_decay`, a weight whose gradient
+        is zero does not change.
+        """
         self._kernels: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
+        embeddings: list[nn.Parameter] = []
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 hidden = muon and weight.ndim >= 2 and not any(part in name for part in INPUT_OUTPUT_LAYERS)
-                (self._kernels if hidden else others).append(weight)
+                group = embeddings if EMBEDDING in name else self._kernels if hidden else others
+                group.append(weight)
         # torch's Muon accepts only matrices. These are views, so updating a matrix updates its kernel.
         self._matrices = [nn.Parameter(_matrix(weight.data)) for weight in self._kernels]
         self._parts: list[torch.optim.Optimizer] = []
         if self._matrices:
             self._parts.append(
-                torch.optim.Muon(self._matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+                torch.optim.Muon(
+                    self._matrices,
+                    lr=learning_rate,
+                    weight_decay=0.01 if weight_decay else 0.0,
+                    adjust_lr_fn="match_rms_adamw",
+                )
             )
-        if others:
-            self._parts.append(torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-3))
+        groups = [{"params": others, "factor": 1.0}, {"params": embeddings, "factor": embedding_rate}]
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            decay = 1e-3 if weight_decay else 0.0
+            self._parts.append(torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), weight_decay=decay))
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters from their gradients with `learning_rate`, then clear the gradients."""
@@ -51,7 +74,7 @@ class Optimizer:
             matrix.grad = None if weight.grad is None else _matrix(weight.grad)
         for part in self._parts:
             for group in part.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("factor", 1.0)
             part.step()
             part.zero_grad(set_to_none=True)
         for weight in self._kernels:

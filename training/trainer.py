@@ -39,6 +39,8 @@ class Trainer:
         decay: float,
         seed: int,
         muon: bool = False,
+        weight_decay: bool = True,
+        embedding_rate: float = 1.0,
     ) -> None:
         """Prepare to train `model`, which is on its device, up to step `steps`. If `path` exists, resume from it.
 
@@ -46,7 +48,9 @@ class Trainer:
         """
         self.path, self.model = path, model
         self.steps, self.learning_rate, self.warmup, self.seed = steps, learning_rate, warmup, seed
-        self.optimizer = Optimizer(model, learning_rate, muon=muon)
+        self.optimizer = Optimizer(
+            model, learning_rate, muon=muon, weight_decay=weight_decay, embedding_rate=embedding_rate
+        )
         self.average = EMAModel(model.parameters(), decay=decay, foreach=True)
         self._current_rate = 0.0
         self.start, self.loss, self.metrics = 0, 0.0, {"loss": 0.0}

@@ -61,7 +61,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
     monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
     monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 2})
-    monkeypatch.setattr(joint, "latent_size_at", lambda *_: 16)
+    monkeypatch.setattr(joint, "random_latent_size", lambda _: 16)
     monkeypatch.setattr(joint, "WORDS_STEPS", 1)
 
 
@@ -242,8 +242,8 @@ def untrained_video_denoiser(folder: Path) -> VideoDenoiser:
 
 def test_joint_training_resumes_and_its_pipeline_generates_frames(with_vae: Path, interrupted_once: None) -> None:
     with pytest.raises(KeyboardInterrupt):
-        joint.train(with_vae, 3, 2, 2, 3, model=untrained_video_denoiser(with_vae))
-    joint.train(with_vae, 3, 2, 2, 3, model=untrained_video_denoiser(with_vae))
+        joint.train(with_vae, 3, 2, 2, model=untrained_video_denoiser(with_vae))
+    joint.train(with_vae, 3, 2, 2, model=untrained_video_denoiser(with_vae))
     assert checkpoint(with_vae / "joint.pt")["step"] == 3
     before, after = untrained_video_denoiser(with_vae), joint.averaged_video_denoiser(with_vae, TINY_UNET)
     for part in ("unet", "text", "video_unet"):
