@@ -58,12 +58,12 @@ def settings_for(models_dir: Path, **fields: object) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def held_files(tmp_path_factory: pytest.TempPathFactory) -> HeldFiles:
     """The files that hold the models of `models`."""
     folder = tmp_path_factory.mktemp("held")
@@ -71,13 +71,13 @@ def held_files(tmp_path_factory: pytest.TempPathFactory) -> HeldFiles:
     return HeldFiles(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lora_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of LoRA files of the application tiny."""
     return write_lora(tmp_path_factory.mktemp("loras"), "ink", seed=1).parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(held_files: HeldFiles, empty_dir: Path, lora_dir: Path) -> Iterator[None]:
     """The Ray cluster of all tests."""
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -120,7 +120,7 @@ def cluster(held_files: HeldFiles, empty_dir: Path, lora_dir: Path) -> Iterator[
     assert not wait_until_ended(started)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_models(cluster: None) -> Iterator[LatentService]:
     """A service for the models of the cluster, as that of `codec-diffusers serve --engine ray`."""
     latent_service, models = new_service(), RayModels(Settings())
@@ -129,7 +129,7 @@ def ray_models(cluster: None) -> Iterator[LatentService]:
     models.free()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def held_model(held_files: HeldFiles, empty_dir: Path) -> Iterator[HeldModel]:
     """The embedded model in this process, with one thread."""
     latent_service, local = new_service(), HeldModel(settings_for(empty_dir))
@@ -138,7 +138,7 @@ def held_model(held_files: HeldFiles, empty_dir: Path) -> Iterator[HeldModel]:
     local.free()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_models(empty_dir: Path) -> Iterator[LatentService]:
     """A service for the embedded model in this process, with one thread, which no test holds."""
     latent_service, local = new_service(), LocalModel(settings_for(empty_dir))
