@@ -48,5 +48,5 @@ def read_stream(capture: str, encoding: str | None, sources: MapSources) -> Capt
         received.append(chunk)
         latents += decoder.feed(chunk)
     decoder.close()
-    assert decoder.header is not None  # noqa: S101 - close() raises if there was no header
+    assert decoder.header is not None  # noqa: S101 - close() raises for a stream without a header
     return CapturedStream(b"".join(received), coding, decoder.header, latents, bundles)

@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
+import zstandard
 
 from codec_client import GrpcClient, HttpClient, LatentClient, ServerUnreachable
 from codec_grpc.server import start_grpc_server
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
-from codec_server.captures import MapSources
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
@@ -29,6 +29,7 @@ from core.tls import ServerTls, read_server_tls
 from tests.support.certificates import Authority, Pair
 from tests.support.commands import invoke
 from tests.support.fake_engine import FakeEngine
+from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.processes import start_process
 from tests.support.serving import MODEL, bundle_of
 
@@ -88,26 +89,45 @@ async def test_server_certificate_must_be_valid_and_trusted(
             await connect(protocol, port, authority)
 
 
-async def test_commands_download_maps_from_a_server_with_a_private_authority(
-    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("command", "status", "expected"),
+    [
+        (("map", "verify", "URL"), 0, "is valid: sha256:"),
+        (("inspect", "FILE", "--server", "URL"), 0, "stabilityai/sd-vae-ft-mse"),
+        (("decode", "FILE", "-o", "OUTPUT", "--server", "URL", "--device", "cpu"), 1, "--download-decoder"),
+        (
+            ("decode", "FILE", "-o", "OUTPUT", "--server", "URL", "--on-server", "--bundle", "MAP"),
+            2,
+            "role is generator",
+        ),
+    ],
+)
+async def test_command_trusts_the_given_authority(
+    command: tuple[str, ...],
+    status: int,
+    expected: str,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CODEC_MODELS_DIR", str(tmp_path))
+    bundle_of(MODEL).write(tmp_path / "map")
     pair = authority.issue("server")
     async with tls_server("http", ServerTls(pair.cert, pair.key, None)) as port:
         url = f"https://localhost:{port}"
-        trusting, strict = (MapSources(url, None, file, None, tmp_path) for file in (authority.file, None))
-        (downloaded,) = await asyncio.to_thread(trusting.selected)
-        assert downloaded.hash == bundle_of(MODEL).hash
-        with pytest.raises(ServerUnreachable, match="certificate"):
-            await asyncio.to_thread(strict.selected)
-        status, output = await asyncio.to_thread(invoke, "map", "verify", url, "--ca-file", authority.file)
-        assert (status, output.split()[1:4]) == (0, ["is", "valid:", f"{downloaded.hash},"])
-        status, output = await asyncio.to_thread(invoke, "map", "verify", url)
-        assert status == 3
-        assert "certificate" in output
-    status, output = await asyncio.to_thread(invoke, "map", "verify", url, "--ca-file", pair.key)
-    assert status == 2
-    assert "as PEM certificates" in output
+        response = await asyncio.to_thread(requests.post, url + IMAGES, json=LATENTS, verify=str(authority.file))
+        (tmp_path / "a.zst").write_bytes(zstandard.compress(response.content))
+        paths = {"URL": url, "FILE": tmp_path / "a.zst", "OUTPUT": tmp_path / "a.png", "MAP": tmp_path / "map"}
+        arguments = [paths.get(argument, argument) for argument in command]
+        trusting = await asyncio.to_thread(invoke, *arguments, "--ca-file", authority.file)
+        strict = await asyncio.to_thread(invoke, *arguments)
+        no_pem = await asyncio.to_thread(invoke, *arguments, "--ca-file", pair.key)
+    assert (trusting[0], expected in trusting[1]) == (status, True), trusting[1]
+    assert strict[0] == 3
+    assert "unable to get local issuer certificate" in strict[1]
+    assert no_pem[0] == 2
+    assert "as PEM certificates" in no_pem[1]
 
 
 @PROTOCOLS

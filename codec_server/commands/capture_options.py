@@ -30,7 +30,7 @@ ServerOption = Annotated[
 ApiKeyOption = Annotated[
     str | None,
     typer.Option(
-        help="API key for --server, sent as a bearer token.",
+        help="API key for the server, sent as a bearer token.",
         envvar="CODEC_API_KEY",
         show_default=False,
         rich_help_panel=MAP_PANEL,
@@ -39,7 +39,7 @@ ApiKeyOption = Annotated[
 CaFileOption = Annotated[
     Path | None,
     typer.Option(
-        help="PEM file with the certificate authority that has signed the TLS certificate of --server.",
+        help="PEM file with the certificate authority that has signed the server's TLS certificate.",
         show_default=False,
         rich_help_panel=MAP_PANEL,
     ),

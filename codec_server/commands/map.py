@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from codec_server.commands.capture_options import MODELS_DIR
+from codec_server.commands.capture_options import MODELS_DIR, ApiKeyOption, CaFileOption
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
 
@@ -121,19 +121,8 @@ def verify(
         ),
     ],
     *,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            help="API key for the server, sent as a bearer token.", envvar="CODEC_API_KEY", show_default=False
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="PEM file with the certificate authority that has signed the server's TLS certificate.",
-            show_default=False,
-        ),
-    ] = None,
+    api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Check a latent-space map against the schema, and the files of the map against their hashes.
 

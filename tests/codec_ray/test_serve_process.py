@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codec_client import GrpcClient, HttpClient
-from tests.support.process_tree import addresses_of, descendants, wait_until_ended
+from tests.support.process_tree import addresses_of, descendants, niceness_of, wait_until_ended
 from tests.support.processes import Addresses, Process, start_process
 from tests.support.tiny_sd import save_model_and_map
 
@@ -47,7 +47,7 @@ async def test_both_protocols_serve_and_sigterm_finishes_active_jobs(models_dir:
         addresses = await asyncio.to_thread(server_addresses, server)
         started = descendants(server.popen.pid)
         assert len(started) > 4
-        assert {os.getpriority(os.PRIO_PROCESS, process) for process in started} == {os.getpriority(os.PRIO_PROCESS, 0)}
+        assert niceness_of(started) == niceness_of({os.getpid()})
         # Serve gives each replica a port on all interfaces, which requires Ray's token.
         open_ports = [one for one in addresses_of(started) if not one.startswith("127.0.0.1:")]
         assert len(open_ports) == 2, open_ports

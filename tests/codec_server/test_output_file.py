@@ -1,12 +1,12 @@
 """Output files of `generate`, `encode` and `decode`: paths that cannot be written, and links."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from codec_server.terminal.output_file import OutputFile
 from codec_wire.errors import InvalidSettings
+from tests.support.unprivileged import as_unprivileged_user, reachable_folder
 
 
 def test_name_that_is_too_long_is_reported(tmp_path: Path) -> None:
@@ -41,25 +41,25 @@ def test_link_into_a_missing_directory_is_reported(tmp_path: Path) -> None:
         OutputFile(str(tmp_path / "link.bin"))
 
 
-def test_existing_file_in_a_read_only_directory_is_reported_before_anything_is_written(tmp_path: Path) -> None:
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    (folder / "a.bin").write_bytes(b"1")
-    folder.chmod(0o555)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write to every directory")
-    with pytest.raises(InvalidSettings, match="permission is denied"):
-        OutputFile(str(folder / "a.bin"))
+def test_existing_file_in_a_read_only_directory_is_reported_before_anything_is_written() -> None:
+    with reachable_folder() as folder:
+        file = folder / "a.bin"
+        file.write_bytes(b"1")
+        file.chmod(0o666)
+        folder.chmod(0o555)
+        with as_unprivileged_user(), pytest.raises(InvalidSettings, match="permission is denied in it"):
+            OutputFile(str(file))
 
 
-def test_file_in_a_directory_that_may_not_be_entered_is_reported(tmp_path: Path) -> None:
-    folder = tmp_path / "closed"
-    (folder / "inner").mkdir(parents=True)
-    folder.chmod(0)
-    try:
-        if os.access(folder, os.X_OK):
-            pytest.skip("this user may enter every directory")
-        with pytest.raises(InvalidSettings, match="cannot write .*: Permission denied"):
-            OutputFile(str(folder / "inner" / "a.png"))
-    finally:
-        folder.chmod(0o700)
+def test_file_in_a_directory_that_may_not_be_entered_is_reported() -> None:
+    with reachable_folder() as folder:
+        (folder / "closed" / "inner").mkdir(parents=True)
+        (folder / "closed").chmod(0)
+        try:
+            with (
+                as_unprivileged_user(),
+                pytest.raises(InvalidSettings, match="cannot write .*: Permission denied"),
+            ):
+                OutputFile(str(folder / "closed" / "inner" / "a.png"))
+        finally:
+            (folder / "closed").chmod(0o700)

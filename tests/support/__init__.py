@@ -17,6 +17,7 @@ Servers and clients
     certificates        certificates of a new certificate authority
     upstream_servers    the servers behind a gateway, and requests to the gateway
     process_tree        the processes that a process has started
+    unprivileged        permissions of files, also for tests that run as root
 
 Engines and models
     fake_engine         an engine that waits for the test before each step

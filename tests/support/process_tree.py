@@ -1,8 +1,10 @@
 """Processes that a process has started, directly or not."""
 
 import ipaddress
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 LISTEN = "0A"
@@ -41,6 +43,15 @@ def _is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def niceness_of(processes: set[int]) -> set[int]:
+    """Return the niceness values of those of `processes` that run."""
+    found = set()
+    for process in processes:
+        with suppress(ProcessLookupError):
+            found.add(os.getpriority(os.PRIO_PROCESS, process))
+    return found
 
 
 def addresses_of(processes: set[int]) -> list[str]:

@@ -57,3 +57,14 @@ def test_training_changes_only_captions_with_new_words(model: Denoiser) -> None:
     kept = relative_change(before["labels"], predictions(model, labels))
     assert changed > 0.2
     assert kept < 0.02
+
+
+def test_embeddings_of_tokens_have_their_own_learning_rate(model: Denoiser) -> None:
+    weights = {"embeddings": model.text.get_input_embeddings().weight, "others": model.unet.conv_in.weight}
+    model.requires_grad_(False)
+    for weight in weights.values():
+        weight.requires_grad_(True).grad = torch.ones_like(weight)
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    Optimizer(model, 1e-3, muon=True, weight_decay=False, embedding_rate=5.0).step(1e-3)
+    moved = {name: (before[name] - weight).mean().item() for name, weight in weights.items()}
+    assert moved == pytest.approx({"embeddings": 5e-3, "others": 1e-3}, rel=0.01)  # the first step of AdamW
