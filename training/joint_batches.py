@@ -1,7 +1,7 @@
 """Batches of stage 7: latents of still scenes and of clips, with their captions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,32 @@ from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_va
 STILL_BATCHES = {16: 16, 32: 6}  # images per step for each latent height and width
 CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
 PANS: tuple[Motion, ...] = ("pan", "pan_left")
-PAN_SHARE = 0.6  # share of pairs that are always pans, because their direction is the most difficult motion
+PAN_SHARE = 0.25  # share of pairs that are always pans, because their direction is the most difficult motion
 REVERSED: Mapping[Motion, Motion] = {"pan": "pan_left", "pan_left": "pan", "zoom": "zoom_out", "zoom_out": "zoom"}
 """Motion that is seen when a clip is played backwards."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Latents with their captions, and the motions that the captions tell, None if they tell none.
+class Described:
+    """A caption, the motion that it names, and a caption of the same scene with the opposite motion."""
 
-    `reversed_pairs` are the indices of those clips that are followed by the same clip played backwards.
+    text: str
+    motion: Motion | None
+    opposite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Latents with their captions, and the motions that the captions name, or None.
+
+    `opposites` are captions of the same scenes with the opposite motion. It is None for images, for a motion
+    without an opposite, and for an empty caption.
     """
 
     latents: torch.Tensor
     captions: list[str]
     motions: list[Motion | None]
-    reversed_pairs: list[int] = field(default_factory=list)
+    opposites: list[str | None]
 
 
 class Batches:
@@ -44,8 +54,7 @@ class Batches:
         self._folder, self._clips = folder, clips
         self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
         self._count = scenes
-        moving = (sample_moving_scene(seed) for seed in range(clips))
-        self._pans = [scene for scene in moving if scene.motion in PANS and played_backwards(scene) is not None]
+        self._pans = [scene for scene in map(sample_moving_scene, range(clips)) if scene.motion in PANS]
         self._scenes: dict[int, torch.Tensor] = {}
 
     def images(self, rng: np.random.Generator, side: int, motion_share: float) -> Batch:
@@ -56,8 +65,9 @@ class Batches:
         if side not in self._scenes:
             self._scenes[side] = scene_latents(self._folder, self._vae, self._count, side, varied=True)
         chosen = rng.integers(self._count, size=STILL_BATCHES[side])
-        described = [image_caption(sample_varied_scene(int(seed)), rng, motion_share) for seed in chosen]
-        return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], described)
+        scenes = [sample_varied_scene(int(seed)) for seed in chosen]
+        captions = [Described(*image_caption(scene, rng, motion_share)) for scene in scenes]
+        return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], captions)
 
     def clips(self, rng: np.random.Generator, side: int) -> Batch:
         """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions.
@@ -70,14 +80,18 @@ class Batches:
             if self._pans and rng.random() < PAN_SHARE:
                 scenes[first] = self._pans[int(rng.integers(len(self._pans)))]
         latents = [clip_latents(self._folder, self._vae, scene, side) for scene in scenes]
-        backwards = {first: scene for first in pairs if (scene := played_backwards(scenes[first])) is not None}
-        for first, scene in backwards.items():
-            scenes[first + 1], latents[first + 1] = scene, latents[first].flip(0)
-        described: list[tuple[str, Motion | None]] = [(clip_caption(scene, rng), scene.motion) for scene in scenes]
-        batch = with_empty_captions(rng, torch.stack(latents), described)
-        return replace(
-            batch, reversed_pairs=[first for first in backwards if None not in batch.motions[first : first + 2]]
-        )
+        for first in pairs:
+            backwards = played_backwards(scenes[first])
+            if backwards is not None:
+                scenes[first + 1], latents[first + 1] = backwards, latents[first].flip(0)
+        return with_empty_captions(rng, torch.stack(latents), [described_clip(scene, rng) for scene in scenes])
+
+
+def described_clip(scene: Scene, rng: np.random.Generator) -> Described:
+    """Return a random caption of a moving scene, and one of the scene with the opposite motion if there is one."""
+    opposite = REVERSED.get(scene.motion)
+    other = None if opposite is None else clip_caption(scene.moving(opposite), rng)
+    return Described(clip_caption(scene, rng), scene.motion, other)
 
 
 def played_backwards(scene: Scene) -> Scene | None:
@@ -90,9 +104,12 @@ def played_backwards(scene: Scene) -> Scene | None:
     return scene.moving(REVERSED[scene.motion])
 
 
-def with_empty_captions(
-    rng: np.random.Generator, latents: torch.Tensor, described: list[tuple[str, Motion | None]]
-) -> Batch:
-    """Return a batch with these captions and motions, of which a share of EMPTY_CAPTION_SHARE is left out."""
-    kept = [("", None) if rng.random() < EMPTY_CAPTION_SHARE else pair for pair in described]
-    return Batch(latents, [text for text, _ in kept], [motion for _, motion in kept])
+def with_empty_captions(rng: np.random.Generator, latents: torch.Tensor, captions: list[Described]) -> Batch:
+    """Return a batch with these captions, of which a share of EMPTY_CAPTION_SHARE is left out."""
+    kept = [Described("", None) if rng.random() < EMPTY_CAPTION_SHARE else caption for caption in captions]
+    return Batch(
+        latents,
+        [caption.text for caption in kept],
+        [caption.motion for caption in kept],
+        [caption.opposite for caption in kept],
+    )

@@ -80,12 +80,15 @@ def clip_loss(
     error = predicted.float() - target
     loss = error.square().mean() + MOVEMENT_WEIGHT * movement(error).mean()
     words = model.motion_words.loss(batch.motions)
-    pairs = [first for first in batch.reversed_pairs if timesteps[first] > DIRECTION_FROM]
-    if pairs:
-        clips = torch.tensor([index for first in pairs for index in (first, first + 1)])
-        opposite = [batch.captions[index] for first in pairs for index in (first + 1, first)]
+    opposites = {
+        index: opposite
+        for index, opposite in enumerate(batch.opposites)
+        if opposite is not None and timesteps[index] > DIRECTION_FROM
+    }
+    if opposites:
+        clips = torch.tensor(list(opposites))
         with mixed_precision(device):
-            misled = model.denoise_clips(noisy[clips], timesteps[clips], opposite, positions)
+            misled = model.denoise_clips(noisy[clips], timesteps[clips], list(opposites.values()), positions)
         model.motion_words.discard()
         directions = direction_loss(error[clips], misled.float() - target[clips])
         loss = loss + DIRECTION_WEIGHT * directions.sum() / len(clean)

@@ -9,7 +9,8 @@ import torch
 
 from training import clips, joint_batches, motion, vae
 from training.joint_losses import frames_of_step
-from training.scenes.labels import Scene
+from training.scenes.captions import MOTION_PHRASES
+from training.scenes.labels import Scene, Weather
 
 
 @pytest.fixture
@@ -21,19 +22,35 @@ def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> joint_batches.Ba
 
 
 def test_pairs_contain_a_clip_and_the_same_clip_backwards(batches: joint_batches.Batches) -> None:
-    rng, reversed_pairs = np.random.default_rng(0), 0
+    rng, pairs = np.random.default_rng(0), 0
     for _ in range(3):
         batch = batches.clips(rng, 16)
         assert batch.latents.shape == (8, 4, 4, 16, 16)
         for first in range(0, 8, 2):
-            backwards = torch.equal(batch.latents[first + 1], batch.latents[first].flip(0))
             forwards, opposite = batch.motions[first : first + 2]
-            told = backwards and forwards is not None and opposite is not None
-            assert told == (first in batch.reversed_pairs)
-            if told and forwards is not None:
+            if torch.equal(batch.latents[first + 1], batch.latents[first].flip(0)) and forwards and opposite:
                 assert joint_batches.REVERSED[forwards] == opposite
-                reversed_pairs += 1
-    assert reversed_pairs
+                pairs += 1
+    assert pairs
+
+
+@pytest.mark.parametrize("weather", ["clear", "snow"])
+def test_clips_of_pans_and_zooms_have_a_caption_for_the_opposite_direction(weather: Weather) -> None:
+    rng = np.random.default_rng(0)
+    scene = Scene("city", "day", weather, "wide", seed=1, motion="pan")
+    for _ in range(20):
+        described = joint_batches.described_clip(scene, rng)
+        assert described.text.endswith(tuple(MOTION_PHRASES["pan"]))
+        assert described.opposite is not None
+        assert described.opposite.endswith(tuple(MOTION_PHRASES["pan_left"]))
+    assert joint_batches.described_clip(scene.moving("sunset"), rng).opposite is None
+
+
+def test_empty_captions_have_no_motion_and_no_opposite() -> None:
+    described = joint_batches.Described("a city, zooming in", "zoom", "a city, zooming out")
+    batch = joint_batches.with_empty_captions(np.random.default_rng(0), torch.zeros(200), [described] * 200)
+    told = set(zip(batch.captions, batch.motions, batch.opposites, strict=True))
+    assert told == {("", None, None), (described.text, described.motion, described.opposite)}
 
 
 def test_clips_are_not_played_backwards_if_rain_would_rise_or_the_motion_has_no_opposite() -> None:
