@@ -13,6 +13,7 @@ from codec_http.connection import ConnectionRunner
 from codec_http.connection_limits import ConnectionLimits
 from codec_http.cors import add_cors_headers, check_origin
 from codec_http.errors import add_request_id, error_boundary
+from codec_http.expectation import continue_request
 from codec_http.listener import Listener
 from codec_http.openapi import openapi_document
 from codec_http.origin_policy import OriginPolicy
@@ -66,9 +67,10 @@ def build_app(
     for route in ROUTES:
         handler = route.handler if route.is_public else require_key(route.handler, service, api_keys)
         if route.method == hdrs.METH_GET:
-            app.router.add_get(route.path, handler)  # also handles HEAD, as RFC 9110 requires
+            # This also handles HEAD, as RFC 9110 requires.
+            app.router.add_get(route.path, handler, expect_handler=continue_request)
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, route.path, handler, expect_handler=continue_request)
     return app
 
 

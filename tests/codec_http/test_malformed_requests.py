@@ -94,3 +94,29 @@ async def test_response_is_not_lost_while_the_client_still_sends_the_refused_req
                 assert (await reader.read()).split(b" ")[1] == b"431"
         finally:
             writer.close()
+
+
+def generation_that_expects(expectation: str) -> bytes:
+    """Return the HTTP header of a generation request with a body of two bytes and the header Expect."""
+    lines = ("POST /v1/images/generations HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join((*lines, f"Expect: {expectation}", "Content-Length: 2", "", "")).encode()
+
+
+async def test_unknown_expectation_is_ignored() -> None:
+    async with run_servers(FakeEngine()) as servers:
+        (response,) = await exchange(servers, generation_that_expects("tea") + b"{}")
+    assert response.status == 400
+    assert json.loads(response.body)["error"]["param"] == "prompt"
+    assert "x-request-id" in response.headers
+
+
+async def test_body_is_requested_from_a_client_that_waits_for_it() -> None:
+    async with run_servers(FakeEngine()) as servers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
+        try:
+            writer.write(generation_that_expects("100-Continue"))
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"{}")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        finally:
+            writer.close()
