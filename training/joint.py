@@ -10,7 +10,6 @@ of them with words for a motion, until the UNet passes these words on (module `m
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from diffusers import DDPMScheduler
@@ -21,6 +20,7 @@ from training.checkpoint import DEFAULT_FOLDER
 from training.denoiser import CHANNELS, NOISE
 from training.joint_batches import Batches
 from training.joint_losses import clip_loss, image_loss
+from training.joint_phases import phase_at
 from training.motion import new_adapter
 from training.motion_words import WEIGHT
 from training.new_words import train_only_new_words
@@ -34,7 +34,6 @@ PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
 EMBEDDING_RATE = 5.0  # multiple of the learning rate for the embeddings of new words
 WORDS_STEPS = 600  # number of steps with still images only, which teach the words for motions
 MOTION_CAPTION_SHARE = 0.4  # share of still images whose captions have words for a motion; before WORDS_STEPS, 0.9
-SMALL_SHARE = 0.8  # share of steps with 16x16 latents
 
 
 def published_model(tokenizer: CLIPTokenizer) -> VideoDenoiser:
@@ -63,11 +62,6 @@ def averaged_video_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) 
     model = VideoDenoiser(stored_tokenizer(folder), channels).to(select_device()).eval()
     load_averaged_weights(folder / "joint.pt", model)
     return model
-
-
-def random_latent_size(rng: np.random.Generator) -> int:
-    """Return the height and width of the latents of a step: mostly 16, so that more clips fit into a step."""
-    return 16 if rng.random() < SMALL_SHARE else 32
 
 
 def train(
@@ -106,15 +100,17 @@ def train(
     scheduler = DDPMScheduler(**NOISE)
     for step, rng in trainer.remaining_steps():
         if step < WORDS_STEPS:
-            loss, words = image_loss(model, scheduler, rng, batches.images(rng, 16, motion_share=0.9))
+            loss, words = image_loss(model, scheduler, rng, batches.images(rng, 16, motion_share=0.9), 0)
             trainer.update(loss + WEIGHT * words, side=16, images=loss.item(), words=words.item())
             continue
-        side = random_latent_size(rng)
-        moving, clip_words = clip_loss(model, scheduler, rng, batches.clips(rng, side))
+        phase = phase_at(step)
+        side = 16 if rng.random() < phase.small_share else 32
+        moving, clip_words = clip_loss(model, scheduler, rng, batches.clips(rng, side, phase), phase)
         loss = moving + WEIGHT * clip_words
         if step % 2:
-            images, words = image_loss(model, scheduler, rng, batches.images(rng, side, MOTION_CAPTION_SHARE))
-            loss = loss + images + WEIGHT * words
+            images = batches.images(rng, side, MOTION_CAPTION_SHARE)
+            still, words = image_loss(model, scheduler, rng, images, phase.same_image_weight)
+            loss = loss + still + WEIGHT * words
         trainer.update(loss, side=side, clips=moving.item(), words=clip_words.item())
     return trainer.loss
 

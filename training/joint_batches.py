@@ -10,40 +10,48 @@ from diffusers import AutoencoderKL
 
 from training.clips import clip_latents
 from training.denoiser import EMPTY_CAPTION_SHARE
+from training.joint_phases import Phase
 from training.latents import scene_latents
 from training.runtime import select_device
-from training.scenes.clip_captions import clip_caption, image_caption
+from training.scenes.clip_captions import clip_caption, image_caption, without_motion
 from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_varied_scene
 
 STILL_BATCHES = {16: 16, 32: 6}  # images per step for each latent height and width
 CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
 PANS: tuple[Motion, ...] = ("pan", "pan_left")
-PAN_SHARE = 0.25  # share of pairs that are always pans, because their direction is the most difficult motion
+STATIC: tuple[Motion, ...] = ("still", "drift", "sunset")
+"""Motions that do not move the camera."""
 REVERSED: Mapping[Motion, Motion] = {"pan": "pan_left", "pan_left": "pan", "zoom": "zoom_out", "zoom_out": "zoom"}
 """Motion that is seen when a clip is played backwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A caption, the motion that it names, and a caption of the same scene with the opposite motion."""
+    """A caption, the motion that it names, and another caption with which a loss compares it.
+
+    For a clip, `other` has the opposite motion. For an image, `other` is the caption without the words for the motion.
+    """
 
     text: str
     motion: Motion | None
-    opposite: str | None = None
+    other: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Latents with their captions, and the motions that the captions name, or None.
 
-    `opposites` are captions of the same scenes with the opposite motion. It is None for images, for a motion
-    without an opposite, and for an empty caption.
+    `others` are other captions of the same scenes, or None (see Described).
     """
 
     latents: torch.Tensor
     captions: list[str]
     motions: list[Motion | None]
-    opposites: list[str | None]
+    others: list[str | None]
+
+    def first(self, count: int) -> "Batch":
+        """Return a batch of the first `count` clips."""
+        return Batch(self.latents[:count], self.captions[:count], self.motions[:count], self.others[:count])
 
 
 class Batches:
@@ -54,7 +62,9 @@ class Batches:
         self._folder, self._clips = folder, clips
         self._vae = AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval()
         self._count = scenes
-        self._pans = [scene for scene in map(sample_moving_scene, range(clips)) if scene.motion in PANS]
+        moving = [sample_moving_scene(seed) for seed in range(clips)]
+        self._pans = [scene for scene in moving if scene.motion in PANS]
+        self._static = [scene for scene in moving if scene.motion in STATIC]
         self._scenes: dict[int, torch.Tensor] = {}
 
     def images(self, rng: np.random.Generator, side: int, motion_share: float) -> Batch:
@@ -65,20 +75,22 @@ class Batches:
         if side not in self._scenes:
             self._scenes[side] = scene_latents(self._folder, self._vae, self._count, side, varied=True)
         chosen = rng.integers(self._count, size=STILL_BATCHES[side])
-        scenes = [sample_varied_scene(int(seed)) for seed in chosen]
-        captions = [Described(*image_caption(scene, rng, motion_share)) for scene in scenes]
+        captions = [described_image(sample_varied_scene(int(seed)), rng, motion_share) for seed in chosen]
         return with_empty_captions(rng, self._scenes[side][torch.from_numpy(chosen)], captions)
 
-    def clips(self, rng: np.random.Generator, side: int) -> Batch:
+    def clips(self, rng: np.random.Generator, side: int, phase: Phase) -> Batch:
         """Return latents of random clips, float16 [B, FRAMES, 4, side, side], and their captions.
 
         Clips are ordered in pairs: the second clip is the first one played backwards, if that is another motion.
+        `phase` decides how often some motions are chosen.
         """
         scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
         pairs = range(0, len(scenes), 2)
         for first in pairs:
-            if self._pans and rng.random() < PAN_SHARE:
-                scenes[first] = self._pans[int(rng.integers(len(self._pans)))]
+            if self._pans and rng.random() < phase.pan_share:
+                scenes[first] = random_scene(self._pans, rng)
+            elif self._static and rng.random() < phase.static_share:
+                scenes[first : first + 2] = [random_scene(self._static, rng) for _ in range(2)]
         latents = [clip_latents(self._folder, self._vae, scene, side) for scene in scenes]
         for first in pairs:
             backwards = played_backwards(scenes[first])
@@ -87,8 +99,19 @@ class Batches:
         return with_empty_captions(rng, torch.stack(latents), [described_clip(scene, rng) for scene in scenes])
 
 
+def random_scene(scenes: list[Scene], rng: np.random.Generator) -> Scene:
+    """Return one of `scenes`."""
+    return scenes[int(rng.integers(len(scenes)))]
+
+
+def described_image(scene: Scene, rng: np.random.Generator, motion_share: float) -> Described:
+    """Return a random caption of a still image, which names a random motion with the probability `motion_share`."""
+    text, motion = image_caption(scene, rng, motion_share)
+    return Described(text, motion, None if motion is None else without_motion(text))
+
+
 def described_clip(scene: Scene, rng: np.random.Generator) -> Described:
-    """Return a random caption of a moving scene, and one of the scene with the opposite motion if there is one."""
+    """Return a random caption of a moving scene."""
     opposite = REVERSED.get(scene.motion)
     other = None if opposite is None else clip_caption(scene.moving(opposite), rng)
     return Described(clip_caption(scene, rng), scene.motion, other)
@@ -111,5 +134,5 @@ def with_empty_captions(rng: np.random.Generator, latents: torch.Tensor, caption
         latents,
         [caption.text for caption in kept],
         [caption.motion for caption in kept],
-        [caption.opposite for caption in kept],
+        [caption.other for caption in kept],
     )

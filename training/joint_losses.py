@@ -13,23 +13,23 @@ from torch.nn import functional
 from training.clips import FRAMES
 from training.denoiser import stratified_timesteps
 from training.joint_batches import Batch
+from training.joint_phases import Phase
 from training.motion import FRAMES_PER_STEP
 from training.runtime import mixed_precision, torch_rng
 from training.video_denoiser import VideoDenoiser
 
-MOVEMENT_WEIGHT = 8.0  # additional weight of that part of a clip's error which differs between its frames
 DIRECTION_WEIGHT, DIRECTION_SLOPE = 0.05, 50.0
 DIRECTION_FROM = 400  # timestep; at lower noise levels the direction can be seen in the noisy frames
 
 
-def clip_timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Return one random timestep per clip, int64 [count], in half of the cases more of them at high noise levels.
+def clip_timesteps(rng: np.random.Generator, count: int, high_noise_share: float) -> torch.Tensor:
+    """Return one random timestep per clip, int64 [count], sometimes more of them at high noise levels.
 
     There the words decide on the motion. At low noise levels the motion can be seen in the noisy frames; there, frames
     must learn not to flicker.
     """
     uniform = stratified_timesteps(rng, count)
-    return uniform if rng.random() < 0.5 else (1000 * (uniform / 1000).sqrt()).long()
+    return (1000 * (uniform / 1000).sqrt()).long() if rng.random() < high_noise_share else uniform
 
 
 def frames_of_step(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -44,32 +44,45 @@ def frames_of_step(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[
 
 
 def image_loss(
-    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch
+    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch, same_image_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of the latents and of the motion words for still images with random noise."""
+    """Return the losses of the latents and of the motion words for still images with random noise.
+
+    With `same_image_weight`, words for a motion must not change the prediction. Guidance multiplies any change: a
+    static field with drifting clouds was drawn as patches.
+    """
     device = model.unet.device
     clean = batch.latents.to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
     timesteps = stratified_timesteps(rng, len(clean)).to(device)
+    noisy = scheduler.add_noise(clean, noise, timesteps)
     with mixed_precision(device):
-        predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, batch.captions)
+        predicted = model(noisy, timesteps, batch.captions)
     loss = functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+    plain = {index: text for index, text in enumerate(batch.others) if text is not None}
+    if plain and same_image_weight:
+        images = torch.tensor(list(plain))
+        with torch.no_grad(), mixed_precision(device):
+            unchanged = model(noisy[images], timesteps[images], list(plain.values()))
+        loss = loss + same_image_weight * functional.mse_loss(predicted[images].float(), unchanged.float())
     return loss, model.motion_words.loss(batch.motions)
 
 
 def clip_loss(
-    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch
+    model: VideoDenoiser, scheduler: DDPMScheduler, rng: np.random.Generator, batch: Batch, phase: Phase
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of the latents and of the motion words for some frames of clips with random noise.
+    """Return the losses of the latents and of the motion words for frames of clips with random noise.
 
     Most of the error is the same in all frames, because the noise hides what the scene looks like. What differs between
     the frames, their movement and their flicker, has a higher weight. The best prediction is the same with any weights.
     """
     device = model.unet.device
-    positions = frames_of_step(rng)
+    whole = rng.random() < phase.whole_share[batch.latents.shape[-1]]
+    positions = np.arange(FRAMES) if whole else frames_of_step(rng)
+    batch = batch.first(2) if whole else batch
     clean = batch.latents[:, torch.from_numpy(positions)].to(device).float()
     noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
-    timesteps = clip_timesteps(rng, len(clean)).to(device)
+    timesteps = clip_timesteps(rng, len(clean), phase.high_noise_share).to(device)
     # With symmetric positions, a clip and the same clip played backwards have the same noisy frames in opposite order.
     # Only the words can tell which is which.
     noise[1::2], timesteps[1::2] = noise[::2].flip(1), timesteps[::2]
@@ -78,11 +91,11 @@ def clip_loss(
         predicted = model.denoise_clips(noisy, timesteps, batch.captions, positions)
     target = scheduler.get_velocity(clean, noise, timesteps)
     error = predicted.float() - target
-    loss = error.square().mean() + MOVEMENT_WEIGHT * movement(error).mean()
+    loss = error.square().mean() + phase.movement_weight * movement(error).mean()
     words = model.motion_words.loss(batch.motions)
     opposites = {
         index: opposite
-        for index, opposite in enumerate(batch.opposites)
+        for index, opposite in enumerate(batch.others)
         if opposite is not None and timesteps[index] > DIRECTION_FROM
     }
     if opposites:

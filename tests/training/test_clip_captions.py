@@ -9,6 +9,7 @@ from training.scenes.clip_captions import (
     clip_caption,
     evaluation_clip_caption,
     image_caption,
+    without_motion,
 )
 from training.scenes.details import DETAILS, VARIATIONS
 from training.scenes.labels import MOTIONS, PLACES, Motion, Place, Scene
@@ -59,6 +60,7 @@ def test_captions_of_images_name_a_motion_as_often_as_wanted() -> None:
     assert 160 < len(named) < 240
     assert {motion for _, motion in named} == set(MOTIONS)
     assert all(is_named(scene.moving(motion), text) for text, motion in named)
+    assert not any(is_named(scene.moving(motion), without_motion(text)) for text, motion in named)
     assert not any(
         is_named(scene.moving(motion), text) for text, none in captions if none is None for motion in MOTIONS
     )

@@ -9,6 +9,7 @@ import torch
 
 from training import clips, joint_batches, motion, vae
 from training.joint_losses import frames_of_step
+from training.joint_phases import MOTIONS_PHASE
 from training.scenes.captions import MOTION_PHRASES
 from training.scenes.labels import Scene, Weather
 
@@ -24,7 +25,7 @@ def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> joint_batches.Ba
 def test_pairs_contain_a_clip_and_the_same_clip_backwards(batches: joint_batches.Batches) -> None:
     rng, pairs = np.random.default_rng(0), 0
     for _ in range(3):
-        batch = batches.clips(rng, 16)
+        batch = batches.clips(rng, 16, MOTIONS_PHASE)
         assert batch.latents.shape == (8, 4, 4, 16, 16)
         for first in range(0, 8, 2):
             forwards, opposite = batch.motions[first : first + 2]
@@ -41,16 +42,16 @@ def test_clips_of_pans_and_zooms_have_a_caption_for_the_opposite_direction(weath
     for _ in range(20):
         described = joint_batches.described_clip(scene, rng)
         assert described.text.endswith(tuple(MOTION_PHRASES["pan"]))
-        assert described.opposite is not None
-        assert described.opposite.endswith(tuple(MOTION_PHRASES["pan_left"]))
-    assert joint_batches.described_clip(scene.moving("sunset"), rng).opposite is None
+        assert described.other is not None
+        assert described.other.endswith(tuple(MOTION_PHRASES["pan_left"]))
+    assert joint_batches.described_clip(scene.moving("sunset"), rng).other is None
 
 
 def test_empty_captions_have_no_motion_and_no_opposite() -> None:
     described = joint_batches.Described("a city, zooming in", "zoom", "a city, zooming out")
     batch = joint_batches.with_empty_captions(np.random.default_rng(0), torch.zeros(200), [described] * 200)
-    told = set(zip(batch.captions, batch.motions, batch.opposites, strict=True))
-    assert told == {("", None, None), (described.text, described.motion, described.opposite)}
+    told = set(zip(batch.captions, batch.motions, batch.others, strict=True))
+    assert told == {("", None, None), (described.text, described.motion, described.other)}
 
 
 def test_clips_are_not_played_backwards_if_rain_would_rise_or_the_motion_has_no_opposite() -> None:

@@ -1,8 +1,14 @@
-"""The losses of stage 7 for clips."""
+"""The losses of stage 7 for images and clips."""
 
+import numpy as np
 import torch
+from diffusers import DDPMScheduler
 
-from training.joint_losses import direction_loss, movement
+from training.denoiser import NOISE
+from training.joint_batches import Batch
+from training.joint_losses import direction_loss, image_loss, movement
+from training.tokenizer import build_tokenizer
+from training.video_denoiser import VideoDenoiser
 
 
 def test_movement_is_the_part_of_an_error_that_differs_between_frames() -> None:
@@ -27,3 +33,18 @@ def test_direction_loss_increases_the_error_with_words_for_the_opposite_directio
     torch.autograd.backward(direction_loss(error, misled).sum())
     assert misled.grad is not None
     assert movement(misled.detach() - misled.grad) > movement(error)
+
+
+def test_change_that_words_for_a_motion_cause_in_an_image_is_a_loss() -> None:
+    torch.manual_seed(0)
+    model = VideoDenoiser(build_tokenizer(), (16, 16, 32))
+    text, latents = "a field by day, clouds drifting", torch.randn(1, 4, 16, 16)
+
+    def loss(other: str | None, weight: float) -> float:
+        batch = Batch(latents, [text], ["drift"], [other])
+        return image_loss(model, DDPMScheduler(**NOISE), np.random.default_rng(0), batch, weight)[0].item()
+
+    unchanged = loss(None, 5.0)
+    assert loss(text, 5.0) == unchanged
+    assert loss("a field by day", 0.0) == unchanged
+    assert loss("a field by day", 5.0) > unchanged

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from training import (
     joint,
     joint_batches,
     joint_losses,
+    joint_phases,
     latents,
     losses,
     measure_vae,
@@ -61,7 +63,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
     monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
     monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 2})
-    monkeypatch.setattr(joint, "random_latent_size", lambda _: 16)
+    for name in ("MOTIONS_PHASE", "QUALITY_PHASE"):
+        monkeypatch.setattr(joint_phases, name, replace(getattr(joint_phases, name), small_share=1.0))
+    monkeypatch.setattr(joint_phases, "QUALITY_FROM", 2)
     monkeypatch.setattr(joint, "WORDS_STEPS", 1)
 
 

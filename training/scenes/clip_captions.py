@@ -47,6 +47,11 @@ def image_caption(scene: Scene, rng: np.random.Generator, motion_share: float) -
     return _with_still_words(detailed_caption(moving, rng), moving, rng), moving.motion
 
 
+def without_motion(text: str) -> str:
+    """Return a caption that names a motion without the words for it, which are the last ones."""
+    return text.rpartition(", ")[0]
+
+
 def evaluation_clip_caption(scene: Scene, rng: np.random.Generator) -> str:
     """Return a random caption that names the labels of a moving scene and its motion, without details."""
     return _with_still_words(caption(scene, rng), scene, rng)
