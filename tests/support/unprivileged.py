@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NOBODY = 65534
+UNPRIVILEGED_ID = 65534
 
 
 @contextmanager
@@ -20,11 +20,14 @@ def reachable_folder() -> Iterator[Path]:
 
 @contextmanager
 def as_unprivileged_user() -> Iterator[None]:
-    """Run as the user nobody within this context if this process runs as root. Import modules before it."""
+    """Run without the permissions of root within this context if this process runs as root.
+
+    Import modules before it, because the files of modules may be readable only by root.
+    """
     if os.getuid() != 0:
         yield
         return
-    os.setresuid(NOBODY, NOBODY, 0)
+    os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0)
     try:
         yield
     finally:

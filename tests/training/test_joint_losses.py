@@ -1,12 +1,16 @@
 """The losses of stage 7 for images and clips."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
 
+from training.clips import FRAMES
 from training.denoiser import NOISE
 from training.joint_batches import Batch
-from training.joint_losses import direction_loss, image_loss, movement
+from training.joint_losses import clip_loss, direction_loss, image_loss, movement
+from training.joint_phases import MOTIONS_PHASE
 from training.tokenizer import build_tokenizer
 from training.video_denoiser import VideoDenoiser
 
@@ -48,3 +52,16 @@ def test_change_that_words_for_a_motion_cause_in_an_image_is_a_loss() -> None:
     assert loss(text, 5.0) == unchanged
     assert loss("a field by day", 0.0) == unchanged
     assert loss("a field by day", 5.0) > unchanged
+
+
+def test_direction_of_a_clip_is_a_loss_if_it_has_a_caption_for_the_opposite_one() -> None:
+    torch.manual_seed(0)
+    model = VideoDenoiser(build_tokenizer(), (16, 16, 32))
+    text, latents = "a snowy city at night, camera panning left", torch.randn(2, FRAMES, 4, 16, 16)
+    phase = replace(MOTIONS_PHASE, high_noise_share=1.0)
+
+    def loss(other: str | None) -> float:
+        batch = Batch(latents, [text] * 2, ["pan_left"] * 2, [other] * 2)
+        return clip_loss(model, DDPMScheduler(**NOISE), np.random.default_rng(0), batch, phase)[0].item()
+
+    assert loss("a snowy city at night, camera panning right") > loss(None)
