@@ -14,13 +14,15 @@ from training.joint_phases import Phase
 from training.latents import scene_latents
 from training.runtime import select_device
 from training.scenes.clip_captions import clip_caption, image_caption, without_motion
-from training.scenes.labels import Motion, Scene, sample_moving_scene, sample_varied_scene
+from training.scenes.labels import Motion, Scene, Weather, sample_moving_scene, sample_varied_scene
 
 STILL_BATCHES = {16: 16, 32: 6}  # images per step for each latent height and width
 CLIP_BATCHES = {16: 8, 32: 2}  # clips per step, an even number
 PANS: tuple[Motion, ...] = ("pan", "pan_left")
 STATIC: tuple[Motion, ...] = ("still", "drift", "sunset")
 """Motions that do not move the camera."""
+FALLING: tuple[Weather, ...] = ("rain", "snow")
+"""Weathers that cannot be played backwards."""
 REVERSED: Mapping[Motion, Motion] = {"pan": "pan_left", "pan_left": "pan", "zoom": "zoom_out", "zoom_out": "zoom"}
 """Motion that is seen when a clip is played backwards."""
 
@@ -64,6 +66,7 @@ class Batches:
         self._count = scenes
         moving = [sample_moving_scene(seed) for seed in range(clips)]
         self._pans = [scene for scene in moving if scene.motion in PANS]
+        self._falling_pans = [scene for scene in self._pans if scene.weather in FALLING]
         self._static = [scene for scene in moving if scene.motion in STATIC]
         self._scenes: dict[int, torch.Tensor] = {}
 
@@ -87,16 +90,23 @@ class Batches:
         scenes = [sample_moving_scene(int(seed)) for seed in rng.integers(self._clips, size=CLIP_BATCHES[side])]
         pairs = range(0, len(scenes), 2)
         for first in pairs:
-            if self._pans and rng.random() < phase.pan_share:
-                scenes[first] = random_scene(self._pans, rng)
-            elif self._static and rng.random() < phase.static_share:
-                scenes[first : first + 2] = [random_scene(self._static, rng) for _ in range(2)]
+            scenes[first : first + 2] = self._pair(scenes[first : first + 2], rng, phase)
         latents = [clip_latents(self._folder, self._vae, scene, side) for scene in scenes]
         for first in pairs:
             backwards = played_backwards(scenes[first])
             if backwards is not None:
                 scenes[first + 1], latents[first + 1] = backwards, latents[first].flip(0)
         return with_empty_captions(rng, torch.stack(latents), [described_clip(scene, rng) for scene in scenes])
+
+    def _pair(self, drawn: list[Scene], rng: np.random.Generator, phase: Phase) -> list[Scene]:
+        """Return two scenes: those in `drawn`, or scenes with a motion that `phase` prefers."""
+        if self._pans and rng.random() < phase.pan_share:
+            if self._falling_pans and rng.random() < phase.falling_share:
+                return [random_scene(self._falling_pans, rng) for _ in range(2)]
+            return [random_scene(self._pans, rng), drawn[1]]
+        if self._static and rng.random() < phase.static_share:
+            return [random_scene(self._static, rng) for _ in range(2)]
+        return drawn
 
 
 def random_scene(scenes: list[Scene], rng: np.random.Generator) -> Scene:
@@ -122,7 +132,7 @@ def played_backwards(scene: Scene) -> Scene | None:
 
     Return None for a motion without an opposite, and for rain and snow, which do not rise.
     """
-    if scene.weather in ("rain", "snow") or scene.motion not in REVERSED:
+    if scene.weather in FALLING or scene.motion not in REVERSED:
         return None
     return scene.moving(REVERSED[scene.motion])
 

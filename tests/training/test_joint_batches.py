@@ -35,6 +35,13 @@ def test_pairs_contain_a_clip_and_the_same_clip_backwards(batches: joint_batches
     assert pairs
 
 
+def test_a_phase_can_use_only_pans_in_rain_and_snow(batches: joint_batches.Batches) -> None:
+    phase = replace(MOTIONS_PHASE, pan_share=1.0, falling_share=1.0)
+    batch = batches.clips(np.random.default_rng(0), 16, phase)
+    assert {motion for motion in batch.motions if motion} <= set(joint_batches.PANS)
+    assert all(text == "" or any(word in text for word in ("rain", "snow", "wintry")) for text in batch.captions)
+
+
 @pytest.mark.parametrize("weather", ["clear", "snow"])
 def test_clips_of_pans_and_zooms_have_a_caption_for_the_opposite_direction(weather: Weather) -> None:
     rng = np.random.default_rng(0)

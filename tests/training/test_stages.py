@@ -63,9 +63,10 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FRAMES_PER_STEP", 3)
     monkeypatch.setattr(joint_batches, "STILL_BATCHES", {16: 2})
     monkeypatch.setattr(joint_batches, "CLIP_BATCHES", {16: 2})
-    for name in ("MOTIONS_PHASE", "QUALITY_PHASE"):
+    for name in ("MOTIONS_PHASE", "QUALITY_PHASE", "FALLING_PHASE"):
         monkeypatch.setattr(joint_phases, name, replace(getattr(joint_phases, name), small_share=1.0))
     monkeypatch.setattr(joint_phases, "QUALITY_FROM", 2)
+    monkeypatch.setattr(joint_phases, "FALLING_FROM", 3)
     monkeypatch.setattr(joint, "WORDS_STEPS", 1)
 
 

@@ -63,7 +63,13 @@ CAMERA_WORDS: Mapping[Camera, tuple[Sequence[str], Sequence[str]]] = {
 
 MOTION_PHRASES: Mapping[Motion, Sequence[str]] = {
     "still": ("",),
-    "pan": ("the camera panning", "panning to the right", "camera panning right", "the camera panning right"),
+    "pan": (
+        "the camera panning",
+        "camera panning",
+        "panning to the right",
+        "camera panning right",
+        "the camera panning right",
+    ),
     "pan_left": ("panning to the left", "camera panning left", "the camera moving left", "the camera panning left"),
     "drift": ("clouds drifting", "drifting clouds", "moving clouds", "clouds passing"),
     "sunset": ("the sun going down", "the sun sinking", "sun setting", "the sun setting"),
