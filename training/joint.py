@@ -117,7 +117,7 @@ def train(
 
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of the VAE, checkpoints and latents.")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 5000,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 11850,
     scenes: Annotated[int, typer.Option(help="Number of still scenes to encode, a multiple of 500.")] = 6000,
     clips: Annotated[int, typer.Option(help="Number of moving scenes; each is encoded when it is first used.")] = 500,
 ) -> None:

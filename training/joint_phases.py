@@ -48,7 +48,14 @@ QUALITY_PHASE = Phase(
     movement_weight=4.0,
     same_image_weight=5.0,
 )
-FALLING_PHASE = replace(QUALITY_PHASE, pan_share=0.5, falling_share=0.5, high_noise_share=0.5)
+FALLING_PHASE = replace(
+    QUALITY_PHASE,
+    small_share=0.3,
+    pan_share=0.5,
+    falling_share=0.5,
+    whole_share={16: 0.5, 32: 0.3},
+    high_noise_share=0.5,
+)
 
 
 def phase_at(step: int) -> Phase:
