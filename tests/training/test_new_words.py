@@ -47,7 +47,7 @@ def test_training_changes_only_captions_with_new_words(model: Denoiser) -> None:
     train_only_new_words(model)
     optimizer = Optimizer(model, 1e-3, muon=True, weight_decay=False, embedding_rate=5.0)
     generator = torch.Generator().manual_seed(2)
-    for _ in range(20):
+    for _ in range(80):  # the published weights know the new words already, so their outputs change slowly
         noisy = torch.randn(len(NEW), 4, 16, 16, generator=generator)
         model(noisy, torch.full((len(NEW),), 700), NEW).square().mean().backward()
         optimizer.step(1e-3)
