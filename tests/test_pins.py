@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from codec_wire.errors import InvalidSettings
 from core import pins
@@ -34,6 +35,15 @@ def test_installed_versions_are_the_pinned_ones() -> None:
         f"{differences}. After changing a pin: run make setup, build the golden fixtures, measure the thresholds again "
         "and publish the image under its new digest (docs/conformance.md)"
     )
+
+
+def test_every_installed_package_supports_the_oldest_python() -> None:
+    """constraints.txt is made from the installed versions, so one that needs a newer Python would fail `make setup`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (oldest,) = (rule.version for rule in SpecifierSet(project["requires-python"]) if rule.operator == ">=")
+    rules = {package.name: package.metadata.json.get("requires_python", "") for package in metadata.distributions()}
+    too_new = {name: rule for name, rule in rules.items() if f"{oldest}.0" not in SpecifierSet(str(rule))}
+    assert too_new == {}, "limit their versions in pyproject.toml and run make constraints"
 
 
 def test_dockerfile_targets_share_their_stages_and_contain_no_version() -> None:

@@ -10,6 +10,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.serving import floor, gateway, memory, profile, requests, start, video
@@ -20,7 +21,7 @@ from bench.serving.report import Section, replace_section
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 PLOT = DOCUMENT.with_suffix(".png")
 PARTS: dict[str, Callable[[], Section]] = {
-    "requests": lambda: requests.measure(plot=PLOT),
+    "requests": requests.measure,
     "floor": floor.measure,
     "video": video.measure,
     "gateway": gateway.measure,
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="run only the part `requests`, with 1 and 32 clients and few rounds"
     )
-    parser.add_argument("--write", action="store_true", help=f"write the tables to docs/{DOCUMENT.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the tables and the plot to docs/{DOCUMENT.name}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
@@ -49,7 +50,8 @@ def main() -> int:
     if options.quick:
         sections: Iterator[Section] = iter([requests.measure_quickly()])
     else:
-        sections = (PARTS[name]() for name in options.parts or PARTS)
+        parts = PARTS | {"requests": partial(requests.measure, plot=PLOT)} if options.write else PARTS
+        sections = (parts[name]() for name in options.parts or parts)
     missed = 0
     for section in sections:
         section.print()
