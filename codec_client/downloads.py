@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from codec_client.api_key import bearer
-from codec_client.errors import ServerUnreachable
-from codec_client.http_errors import reason_of
+from codec_client.http_errors import unreachable
 from codec_client.response_body import read_up_to
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidMap
@@ -74,7 +73,7 @@ async def fetch_file(
                 raise InvalidMap(f"cannot download {url}: HTTP status {response.status}")
             data = await read_up_to(response, max_bytes + 1)
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
-        raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
+        raise unreachable(url, error) from None
     except aiohttp.InvalidURL:
         raise InvalidMap(f"cannot download {url}: the URL must begin with http:// or https://") from None
     except (aiohttp.ClientError, ValueError) as error:

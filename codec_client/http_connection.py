@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 
 from codec_client.downloads import auth_headers, fetch_file
-from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.http_errors import reason_of
+from codec_client.errors import UnexpectedAnswer
+from codec_client.http_errors import reason_of, unreachable
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidSettings, TruncatedStream
 
@@ -53,13 +53,6 @@ class HttpConnection:
             ) as response:
                 started = True
                 yield response
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise ServerUnreachable(f"the certificate of {self._server} is not trusted: {reason_of(error)}") from None
-        except aiohttp.ClientConnectorSSLError as error:
-            raise ServerUnreachable(
-                f"TLS handshake with {self._server} failed: {reason_of(error)}; "
-                "if the server does not use TLS, use an address that begins with http://"
-            ) from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise InvalidSettings(
                 f"server must be http://HOST:PORT or https://HOST:PORT, got {self._server!r}"
@@ -75,7 +68,7 @@ class HttpConnection:
         except (aiohttp.ClientError, ConnectionError) as error:
             if started:
                 raise TruncatedStream(f"the connection was lost during the response: {reason_of(error)}") from None
-            raise ServerUnreachable(f"cannot connect to {self._server}: {reason_of(error)}") from None
+            raise unreachable(self._server, error) from None
 
     async def download(self, path: str) -> bytes:
         """Return the contents of a file that the server publishes. The contents are not verified.

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from codec_client.errors import UnexpectedAnswer
+from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.response_body import read_up_to
 from codec_wire.errors import CodecError
 from codec_wire.http import retryable_error
@@ -61,3 +61,16 @@ def reason_of(error: BaseException) -> str:
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)
     return str(getattr(cause, "strerror", None) or cause or type(cause).__name__).splitlines()[0]
+
+
+def unreachable(address: str, error: BaseException) -> ServerUnreachable:
+    """Return the error for a connection to `address`, a server or a URL, that failed because of aiohttp's `error`."""
+    reason = reason_of(error)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ServerUnreachable(f"the certificate of {address} is not trusted: {reason}")
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return ServerUnreachable(
+            f"TLS handshake with {address} failed: {reason}; "
+            "if the server does not use TLS, use an address that begins with http://"
+        )
+    return ServerUnreachable(f"cannot connect to {address}: {reason}")

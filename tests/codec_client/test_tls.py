@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from codec_client import GrpcClient, HttpClient, ServerUnreachable
+from codec_client.downloads import fetch_file, file_session
 from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
@@ -46,6 +47,9 @@ async def test_https_certificate_is_trusted_only_with_ca_file(certificate: tuple
         async with HttpClient(address, retries=0, cache_dir=tmp_path) as client:
             with pytest.raises(ServerUnreachable, match="is not trusted"):
                 await client.generate("a sea")
+        async with file_session() as session:
+            with pytest.raises(ServerUnreachable, match="is not trusted"):
+                await fetch_file(session, f"{address}/latent-maps/file", {})
         await runner.cleanup()
 
 
